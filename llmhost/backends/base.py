@@ -1,0 +1,93 @@
+"""The seam between the pipeline and whatever produces answers.
+
+A backend turns one request into *frames*: bytes of whole server-sent events of the Messages API. `generate` is an async generator; its
+first item, even b"", says "accepted"; an `ApiError` before that has its own HTTP status, one after it (or an end without
+`message_stop`) is a failed stream. Closing the generator cancels the work upstream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from llmhost.messages.writer import EventWriter
+
+HealthState = Literal["ok", "starting", "failed", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A served model. `context` is the window really loaded, in tokens; `digest` changes whenever answers may."""
+
+    id: str
+    digest: str
+    context: int
+    max_output: int
+    vision: bool = False
+    tools: bool = True
+    thinking: bool = False
+    created_at: str = "2026-01-01T00:00:00Z"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendHealth:
+    """What a backend knows of itself from memory. `components` are further names for `GET /health`, e.g. {"ollama": "ok"}."""
+
+    state: HealthState
+    detail: str = ""
+    components: dict[str, HealthState] = field(default_factory=dict)
+    retry_after: float | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way to a backend.
+
+    `body` is the parsed request (never to be changed in place), `raw` the bytes as received, `writer` produces the frames of
+    backends that translate. `session` is Claude Code's session id, if known.
+    """
+
+    body: dict[str, Any]
+    raw: bytes
+    writer: EventWriter
+    headers: dict[str, str] = field(default_factory=dict)
+    session: str | None = None
+
+
+@dataclass(slots=True)
+class PrefixReuse:
+    """Prompt tokens seen and, of those, how many the engine already had from the turn before."""
+
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+
+
+class Backend(Protocol):
+    """One source of answers. `kind` names it in metrics; `translates` is False where frames pass through untouched."""
+
+    kind: str
+    translates: bool
+    node_id: str | None
+    reuse: PrefixReuse
+
+    async def start(self) -> None:
+        """Begin loading and watching, in the background; returns at once and raises nothing."""
+
+    async def aclose(self) -> None:
+        """End background work and connections."""
+
+    def model(self) -> ModelInfo | None:
+        """The loaded (or loading) model, from memory; None while nothing is known."""
+
+    def health(self) -> BackendHealth:
+        """From memory, never from the network."""
+
+    def estimate(self, body: dict[str, Any]) -> int:
+        """Prompt tokens, roughly and at once, for `message_start`."""
+
+    async def count_tokens(self, body: dict[str, Any]) -> tuple[int, bool]:
+        """Prompt tokens, and whether the count is exact."""
+
+    def generate(self, call: Call) -> AsyncIterator[bytes]:
+        """The frames of one answer. Raises ApiError; see the module docstring."""

@@ -1,0 +1,184 @@
+"""The HTTP client of the server tower: one upstream, by URL or by Unix socket.
+
+aiohttp rather than the card's httpx: in front of the same stub httpx costs about four times as much per request and twice as much per
+streamed token (tests/bench measures both placements through it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import orjson
+
+CONNECT_TIMEOUT_S = 3.0
+# Below every keep-alive limit we meet (Ollama has none, our own server's is longer), so that a pooled connection is never one the
+# other side is closing at this moment.
+POOL_IDLE_S = 30.0
+
+
+class UpstreamError(Exception):
+    """The upstream could not be reached (`status` None), or answered an error status.
+
+    `refused` tells that no connection came about, so that the request was certainly not begun.
+    """
+
+    def __init__(self, message: str, status: int | None = None, body: bytes = b"", *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+        self.message = message
+        self.status = status
+        self.body = body
+
+
+class Response:
+    """An answer whose body is still on its way."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+
+    async def read(self) -> bytes:
+        """The whole body. Raises UpstreamError when it is cut short."""
+        try:
+            return await self._response.read()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise UpstreamError(f"the answer was cut short ({_why(error)})") from error
+
+    async def chunks(self, silence: float | None = None) -> AsyncIterator[bytes]:
+        """Pieces as they arrive. Raises UpstreamError when the connection ends before the body does, or says nothing for `silence` s."""
+        watch = _Silence(self._response, silence) if silence else None
+        try:
+            async for chunk in self._response.content.iter_any():
+                if watch:
+                    watch.heard()
+                yield chunk
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise UpstreamError(f"the answer was cut short ({_why(error)})") from error
+        finally:
+            if watch:
+                watch.stop()
+
+
+class _Silence:
+    """Closes an answer that has been silent too long. One timer an answer instead of one a piece: pieces come by the hundred a second."""
+
+    def __init__(self, response: aiohttp.ClientResponse, limit: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._response = response
+        self._limit = limit
+        self._last = self._loop.time()
+        self._timer = self._loop.call_later(limit, self._check)
+
+    def heard(self) -> None:
+        self._last = self._loop.time()
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _check(self) -> None:
+        left = self._last + self._limit - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check)
+            return
+        self._response.content.set_exception(UpstreamError(f"nothing came for {self._limit:g} s"))
+        self._response.close()
+
+
+class Upstream:
+    """Requests to one base: `http://host:port` or `unix:/path/to/socket`. `token` is sent as a bearer."""
+
+    def __init__(self, base: str, token: str | None = None) -> None:
+        self.base = base
+        self._socket = base.removeprefix("unix:") if base.startswith("unix:") else None
+        self._prefix = "http://localhost" if self._socket else base.rstrip("/")
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def json(self, method: str, path: str, body: Any = None, timeout: float = 5.0) -> Any:
+        """One small exchange; the parsed answer. Raises UpstreamError."""
+        data = None if body is None else orjson.dumps(body)
+        try:
+            async with asyncio.timeout(timeout):
+                async with self.stream(method, path, data) as response:
+                    content = await response.read()
+        except TimeoutError as error:
+            raise UpstreamError(f"no answer from {self.base} within {timeout:g} s") from error
+        if response.status >= 400:
+            raise UpstreamError(error_text(content) or f"status {response.status}", response.status, content)
+        try:
+            return orjson.loads(content) if content else None
+        except orjson.JSONDecodeError as error:
+            raise UpstreamError(f"{self.base}{path} did not answer JSON", response.status, content) from error
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Response]:
+        """An answer, once its headers are there; leaving the block early closes the connection, which cancels the work upstream.
+
+        Raises UpstreamError when the upstream cannot be reached or hangs up before its headers. No time limit: a prefill may take long.
+        """
+        sent = {"content-type": "application/json", **self._headers, **(headers or {})}
+        try:
+            response = await self._client().request(method, self._prefix + path, data=_payload(body), headers=sent)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            refused = isinstance(error, aiohttp.ClientConnectorError)
+            raise UpstreamError(f"cannot reach {self.base} ({_why(error)})", refused=refused) from error
+        complete = False
+        try:
+            yield Response(response)
+            complete = response.content.at_eof()
+        finally:
+            if complete:
+                response.release()
+            else:
+                response.close()
+
+    async def aclose(self) -> None:
+        """Close pooled connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector: aiohttp.BaseConnector = (
+                aiohttp.UnixConnector(self._socket, limit=0, keepalive_timeout=POOL_IDLE_S)
+                if self._socket
+                else aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_IDLE_S)
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("user-agent", "accept-encoding"),
+                read_bufsize=1 << 20,
+            )
+        return self._session
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    # aiohttp warns about, and would copy in one piece, a bytes body of more than 1 MiB
+    return io.BytesIO(body) if body is not None and len(body) > 1 << 20 else body
+
+
+def error_text(content: bytes) -> str:
+    """The message inside an error body: Ollama's `{"error": "…"}`, the Messages envelope, or the first line of anything else."""
+    try:
+        data = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return content.decode("utf-8", "replace").strip().split("\n", 1)[0][:300]
+    error = data.get("error") if isinstance(data, dict) else None
+    if isinstance(error, dict):
+        error = error.get("message")
+    return str(error) if error else ""
+
+
+def _why(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,163 @@
+"""Backend `node`: another llmhost proxy. The API passes through untouched; what is added is patience and a health watch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from typing import Any
+
+import orjson
+
+from llmhost.backends.base import BackendHealth, Call, HealthState, ModelInfo, PrefixReuse
+from llmhost.backends.http import Response, Upstream, UpstreamError, error_text
+from llmhost.core.server_config import BackendConfig, Timing
+from llmhost.messages.errors import ApiError, unavailable
+from llmhost.messages.frames import FrameSplitter
+
+log = logging.getLogger(__name__)
+
+POLL_STARTING_S = 0.2
+POLL_READY_S = 2.0
+HOLD_S = (
+    20.0  # how long a request waits for a node that is coming back before it is told to come again (tunnel facts, D6)
+)
+RETRY_EVERY_S = 0.1
+FORWARDED = ("anthropic-version", "anthropic-beta", "x-claude-code-session-id", "x-claude-code-agent-id")
+BYTES_PER_TOKEN = 4
+
+
+class NodeBackend:
+    """Requests to one node proxy, whose model and health are watched from the background."""
+
+    kind = "node"
+    translates = False
+
+    def __init__(self, config: BackendConfig, timing: Timing) -> None:
+        if not config.url:
+            raise ValueError("backend node needs the node's url")
+        self.node_id = config.node_id
+        self._upstream = Upstream(config.url, config.token)
+        self._silence = timing.upstream_silence
+        self._model: ModelInfo | None = None
+        self._health = BackendHealth("starting", "the node proxy has not answered yet", retry_after=2)
+        self._reuse = PrefixReuse()
+        self._ready = asyncio.Event()
+        self._watch: asyncio.Task[None] | None = None
+        self.upstream_kind: str | None = None
+
+    @property
+    def reuse(self) -> PrefixReuse:
+        return self._reuse
+
+    async def start(self) -> None:
+        self._watch = asyncio.create_task(self._poll())
+
+    async def aclose(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watch
+        await self._upstream.aclose()
+
+    def model(self) -> ModelInfo | None:
+        return self._model
+
+    def health(self) -> BackendHealth:
+        return self._health
+
+    def estimate(self, body: dict[str, Any]) -> int:
+        parts = (body.get("system"), body.get("tools"), body["messages"])
+        return sum(len(orjson.dumps(part)) for part in parts if part) // BYTES_PER_TOKEN
+
+    async def count_tokens(self, body: dict[str, Any]) -> tuple[int, bool]:
+        async with self._open("/v1/messages/count_tokens", orjson.dumps(body), {}) as response:
+            content = await response.read()
+            if response.status != 200:
+                raise _api_error(response, content)
+            return int(orjson.loads(content)["input_tokens"]), "x-llmhost-estimate" not in response.headers
+
+    async def generate(self, call: Call) -> AsyncIterator[bytes]:
+        """The node's own frames. A node that cannot be reached is waited for; one that breaks off is a failed stream."""
+        # The node is always asked to stream: only a stream shows, by its pings, that a silent node is alive.
+        raw = call.raw if call.body.get("stream") is True else orjson.dumps({**call.body, "stream": True})
+        headers = {name: call.headers[name] for name in FORWARDED if name in call.headers}
+        try:
+            async with self._open("/v1/messages", raw, headers) as response:
+                if response.status != 200:
+                    raise _api_error(response, await response.read())
+                yield b""
+                async with aclosing(self._frames(response)) as frames:
+                    async for frame in frames:
+                        yield frame
+        except UpstreamError as error:
+            raise ApiError(502, f"the node broke off: {error.message}") from error
+
+    async def _frames(self, response: Response) -> AsyncIterator[bytes]:
+        splitter = FrameSplitter()
+        async for chunk in response.chunks(silence=self._silence):
+            frames = splitter.feed(chunk)
+            if frames:
+                yield frames
+        if splitter.pending:
+            raise UpstreamError("it stopped inside an event")
+
+    @asynccontextmanager
+    async def _open(self, path: str, raw: bytes, headers: dict[str, str]) -> AsyncIterator[Response]:
+        async with AsyncExitStack() as stack:
+            yield await self._held(stack, path, raw, headers)
+
+    async def _held(self, stack: AsyncExitStack, path: str, raw: bytes, headers: dict[str, str]) -> Response:
+        """Tries again while the node is away; no byte of an answer was seen, so a second try repeats nothing."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + HOLD_S
+        dropped = 0
+        while True:
+            try:
+                return await stack.enter_async_context(self._upstream.stream("POST", path, raw, headers))
+            except UpstreamError as error:
+                dropped += not error.refused
+                if dropped > 1 or loop.time() > deadline:
+                    raise unavailable(f"the node is not reachable: {error.message}") from error
+            await asyncio.sleep(RETRY_EVERY_S)
+
+    async def _poll(self) -> None:
+        while True:
+            try:
+                self._learn(await self._upstream.json("GET", "/internal/status", timeout=5))
+            except UpstreamError as error:
+                state: HealthState = "starting" if self._model is None else "failed"
+                self._health = BackendHealth(state, error.message, {}, retry_after=2)
+            await asyncio.sleep(POLL_READY_S if self._health.state == "ok" else POLL_STARTING_S)
+
+    def _learn(self, status: dict[str, Any]) -> None:
+        model = status.get("model")
+        known = ModelInfo.__dataclass_fields__
+        self._model = ModelInfo(**{k: v for k, v in model.items() if k in known}) if model else self._model
+        backend = status["backend"]
+        self.upstream_kind = backend["kind"]
+        state: HealthState = "ok" if status["ready"] else backend["state"] if backend["state"] != "ok" else "starting"
+        self._health = BackendHealth(
+            state, backend.get("detail") or "", backend.get("components") or {}, backend.get("retry_after")
+        )
+        prefix = status.get("prefix") or {}
+        self._reuse.prompt_tokens = prefix.get("prompt_tokens") or 0
+        self._reuse.reused_tokens = prefix.get("reused_tokens") or 0
+
+
+def _api_error(response: Response, content: bytes) -> ApiError:
+    """The node's own error, unmodified."""
+    try:
+        kind = orjson.loads(content)["error"]["type"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        kind = None
+    retry_after = response.headers.get("retry-after", "")
+    should = response.headers.get("x-should-retry")
+    return ApiError(
+        response.status,
+        error_text(content) or f"the node answered {response.status}",
+        type=kind,
+        retry_after=float(retry_after) if retry_after.isdigit() else None,
+        should_retry=None if should is None else should == "true",
+    )

@@ -1,0 +1,1 @@
+"""Answers from an Ollama server: its models, its health, and the codecs that speak to it."""

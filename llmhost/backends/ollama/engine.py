@@ -1,0 +1,227 @@
+"""Watching Ollama: waits for it, loads the model, keeps it loaded, and knows at any moment how things stand."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from llmhost.backends.base import BackendHealth
+from llmhost.backends.http import Upstream, UpstreamError
+from llmhost.backends.ollama import catalog
+from llmhost.backends.ollama.codec import LoadedModel
+from llmhost.backends.ollama.failures import gone
+from llmhost.core.server_config import BackendConfig
+from llmhost.messages.errors import ApiError, model_unknown, overloaded, unavailable
+
+log = logging.getLogger(__name__)
+
+POLL_S = 5.0
+RETRY_S = 1.0
+GRACE_S = 20.0  # an Ollama started together with us needs a while before it answers
+LOAD_TIMEOUT_S = 900.0  # 19 GB from a slow disk
+HOLD_S = 60.0
+LOADING_RETRY_S = 10.0
+MAX_OUTPUT = 32_000  # what Claude Code asks of a model it does not know
+
+
+class ModelMissing(Exception):
+    """Ollama has not got the model that is to be served."""
+
+
+class Engine:
+    """One Ollama server with the one model we serve from it. `on_reload` is called whenever the engine's cache has become empty."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        config: BackendConfig,
+        on_reload: Callable[[], None],
+        *,
+        poll_s: float = POLL_S,
+        hold_s: float = HOLD_S,
+    ) -> None:
+        self.loaded: LoadedModel | None = None
+        self.health = BackendHealth(
+            "starting", f"waiting for Ollama at {upstream.base}", {"ollama": "starting"}, retry_after=2
+        )
+        self._upstream = upstream
+        self._config = config
+        self._on_reload = on_reload
+        self._poll_s = poll_s
+        self._hold_s = hold_s
+        self._failure: ApiError | None = None
+        self._reached = False
+        self._wake = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    async def run(self) -> NoReturn:
+        """Watch for ever."""
+        started = asyncio.get_running_loop().time()
+        while True:
+            pause = self._poll_s
+            try:
+                await self._look()
+            except ModelMissing as error:
+                self._fail(str(error), model_unknown(self._config.model or catalog.PREFERRED, None), "ok")
+            except UpstreamError as error:
+                pause = min(RETRY_S, self._poll_s) if error.status is None else self._poll_s
+                if self._reached or asyncio.get_running_loop().time() - started > GRACE_S:
+                    self._unreachable(error)
+            await self._sleep(pause)
+
+    async def model(self) -> LoadedModel:
+        """The loaded model; while it is loading the caller is held. Raises ApiError: 503 gone, 529 still loading, 404 no such model."""
+        deadline = asyncio.get_running_loop().time() + self._hold_s
+        while self.loaded is None:
+            if self._failure is not None:
+                raise self._failure
+            changed = self._changed
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await changed.wait()
+            except TimeoutError:
+                raise overloaded(f"The model is not ready yet: {self.health.detail}", LOADING_RETRY_S) from None
+        return self.loaded
+
+    def lost(self, error: UpstreamError) -> None:
+        """A request found nobody at Ollama's address: say so from now on, and look again at once."""
+        self._unreachable(error)
+        self._wake.set()
+
+    def suspect(self) -> None:
+        """A request went wrong in a way that may be the engine's end: look at once."""
+        self._wake.set()
+
+    async def _sleep(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _look(self) -> None:
+        running = await self._running()
+        self._reached = True
+        if self.loaded is None:
+            await self._load()
+            return
+        entry = _entry(running, self.loaded.name)
+        if entry is None and not str(self._config.keep_alive).startswith("-"):
+            return  # with a finite keep-alive Ollama unloads an idle model, as it was told to, and loads it at the next request
+        if entry is None or entry.get("digest") != self.loaded.digest:
+            log.info("ollama has unloaded or changed %s: loading it again", self.loaded.name)
+            self.loaded = None
+            await self._load()
+
+    async def _running(self) -> list[dict[str, Any]]:
+        answer = await self._upstream.json("GET", "/api/ps")
+        models = answer.get("models") if isinstance(answer, dict) else None
+        return [model for model in models or () if isinstance(model, dict)]
+
+    async def _load(self) -> None:
+        name, tag, show = await self._choose()
+        longest = catalog.longest_context(show)
+        context = self._config.context
+        num_ctx = min(context, longest or context) if context else None
+        self._starting(f"loading {name}")
+        self._on_reload()
+        await self._load_into_memory(name, num_ctx)
+        entry = _entry(await self._running(), name) or {}
+        version = (await self._upstream.json("GET", "/api/version") or {}).get("version")
+        window = entry.get("context_length") or num_ctx or longest or 4_096
+        self._ready(_loaded(name, tag, show, window, num_ctx, self._config.keep_alive, str(version or "")))
+
+    async def _choose(self) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        """Name, entry of `/api/tags` and `/api/show` of the model to serve. Raises ModelMissing."""
+        answer = await self._upstream.json("GET", "/api/tags")
+        models = [model for model in answer.get("models") or () if isinstance(model, dict)]
+        usable = []
+        for name in catalog.candidates(models, self._config.model):
+            show = await self._upstream.json("POST", "/api/show", {"model": name})
+            able = catalog.capabilities(show)
+            if "tools" in able or self._config.model:
+                return name, _tag(models, name), show
+            if "completion" in able:
+                usable.append((name, _tag(models, name), show))
+        if usable:
+            return usable[0]
+        raise ModelMissing(
+            f"Ollama has no model {self._config.model}" if self._config.model else "Ollama has no model that can chat"
+        )
+
+    async def _load_into_memory(self, name: str, num_ctx: int | None) -> None:
+        """An empty chat loads a model; with the very options of later requests, or the first of those would load it again."""
+        options = {} if num_ctx is None else {"num_ctx": num_ctx}
+        body = {
+            "model": name,
+            "messages": [],
+            "stream": False,
+            "keep_alive": self._config.keep_alive,
+            "options": options,
+        }
+        await self._upstream.json("POST", "/api/chat", body, timeout=LOAD_TIMEOUT_S)
+
+    def _starting(self, detail: str) -> None:
+        self._set(BackendHealth("starting", detail, {"ollama": "ok"}, retry_after=LOADING_RETRY_S), None)
+
+    def _ready(self, model: LoadedModel) -> None:
+        log.info("serving %s with a window of %d tokens", model.name, model.context)
+        self.loaded = model
+        self._set(BackendHealth("ok", f"{model.name} is loaded", {"ollama": "ok"}), None)
+
+    def _unreachable(self, error: UpstreamError) -> None:
+        if error.status is None:
+            self._fail(error.message, gone(error.message), "failed")
+        else:
+            reason = f"Ollama cannot load the model: {error.message}"
+            self._fail(reason, unavailable(reason, LOADING_RETRY_S), "ok")
+
+    def _fail(self, reason: str, failure: ApiError, ollama: Any) -> None:
+        if self.health.detail != reason:
+            log.warning("%s", reason)
+        self.loaded = None
+        self._set(BackendHealth("failed", reason, {"ollama": ollama}, retry_after=failure.retry_after), failure)
+
+    def _set(self, health: BackendHealth, failure: ApiError | None) -> None:
+        self.health, self._failure = health, failure
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _entry(models: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    wanted = catalog.full_name(name)
+    return next((model for model in models if catalog.full_name(str(model.get("name"))) == wanted), None)
+
+
+def _tag(models: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    return next(model for model in models if model.get("name") == name)
+
+
+def _loaded(
+    name: str,
+    tag: dict[str, Any],
+    show: dict[str, Any],
+    window: int,
+    num_ctx: int | None,
+    keep_alive: str | int,
+    version: str,
+) -> LoadedModel:
+    able = catalog.capabilities(show)
+    return LoadedModel(
+        name=name,
+        digest=str(tag.get("digest") or ""),
+        context=window,
+        num_ctx=num_ctx,
+        keep_alive=keep_alive,
+        max_output=min(MAX_OUTPUT, window // 2),
+        vision="vision" in able,
+        tools="tools" in able,
+        thinking="thinking" in able,
+        family=str((show.get("details") or {}).get("family") or ""),
+        renderer=catalog.modelfile_line(show, "renderer"),
+        parser=catalog.modelfile_line(show, "parser"),
+        version=version,
+        created_at=catalog.when(tag.get("modified_at")),
+    )

@@ -1,0 +1,133 @@
+"""What the engine still knows of earlier prompts, kept in our own books.
+
+Ollama counts a prompt's tokens but not how many of them it had to read: `prompt_eval_count` includes those it found in its cache. So we
+remember what each slot of the engine holds, and with how many tokens, and compare. The same memory makes good estimates: of
+a prompt that continues one already counted, only the new part has to be guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from llmhost.backends.ollama.codec import Encoded, Segment
+
+REMEMBERED = 8
+# Tokens for each byte of JSON, before anything was counted: Claude Code's first request, 47,654 bytes, has about 11.2 K, and code has more.
+FIRST_GUESS = 0.28
+GUESS_WEIGHT = 0.3  # of the newest count in the running average
+WORTH_COUNTING = 2_000  # bytes below which the template's own tokens outweigh the text
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A prompt that Ollama has read, and what it wrote after it: `answer` as it would come back in the history. Tokens as Ollama counts."""
+
+    segments: tuple[Segment, ...]
+    size: int
+    tokens: int
+    answer: Segment | None = None
+    answer_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a prompt has in common with an earlier one: bytes and tokens of its prompt, and tokens of its answer."""
+
+    size: int = 0
+    tokens: int = 0
+    answer_tokens: int = 0
+    whole: bool = False
+
+
+NOTHING = Shared()
+
+
+@dataclass(slots=True)
+class PrefixBook:
+    """Books over an engine with `slots` slots. `ratio` is tokens for each byte, `calibrated` once it was measured."""
+
+    slots: int = 1
+    ratio: float = FIRST_GUESS
+    calibrated: bool = False
+    _held: list[Counted] = field(default_factory=list)
+    _recent: list[Counted] = field(default_factory=list)
+
+    def estimate(self, encoded: Encoded) -> int:
+        """Tokens of a prompt: of the part that was counted before, exactly; of the rest, by its size."""
+        shared = _best(self._recent, encoded)
+        return shared.tokens + round((encoded.size - shared.size) * self.ratio)
+
+    def counted(self, encoded: Encoded) -> int | None:
+        """The count of this very prompt, if it was counted before."""
+        return next((entry.tokens for entry in self._recent if entry.segments == encoded.segments), None)
+
+    def reused(self, encoded: Encoded, tokens: int) -> int:
+        """Of a prompt's `tokens`, those the engine holds at this moment. It always reads at least one anew."""
+        shared = _best(self._held, encoded)
+        return max(0, min(shared.tokens + shared.answer_tokens, tokens - 1))
+
+    def record(
+        self,
+        encoded: Encoded,
+        tokens: int,
+        answer: Segment | None = None,
+        answer_tokens: int = 0,
+        *,
+        exact: bool = True,
+    ) -> None:
+        """The engine has read this prompt and now holds it. `exact` False: `tokens` is our own estimate."""
+        entry = Counted(encoded.segments, encoded.size, tokens, answer, answer_tokens)
+        continued = next((old for old in self._held if _shared(old, encoded).whole), None)
+        self._held = [*(old for old in self._held if old is not continued), entry][-self.slots :]
+        if not exact:
+            return
+        # A prompt that this one continues has served its purpose; so one conversation takes one place.
+        self._recent = [*(old for old in self._recent if not _shared(old, encoded).whole), entry][-REMEMBERED:]
+        if encoded.size >= WORTH_COUNTING:
+            self._calibrate(tokens / encoded.size)
+
+    def forget(self) -> None:
+        """The engine was restarted or has loaded the model anew: its cache is empty. What was counted stays right."""
+        self._held = []
+
+    def _calibrate(self, ratio: float) -> None:
+        self.ratio = ratio if not self.calibrated else self.ratio + GUESS_WEIGHT * (ratio - self.ratio)
+        self.calibrated = True
+
+
+def _best(entries: list[Counted], encoded: Encoded) -> Shared:
+    return max((_shared(entry, encoded) for entry in entries), key=lambda shared: shared.size, default=NOTHING)
+
+
+def _shared(entry: Counted, encoded: Encoded) -> Shared:
+    """Whole pieces in common, then the common beginning of the first piece that differs."""
+    count = size = 0
+    for old, new in zip(entry.segments, encoded.segments, strict=False):
+        if old.key != new.key:
+            size += common_length(old.key, new.key)
+            break
+        count, size = count + 1, size + new.size
+    if count < len(entry.segments):
+        return Shared(size, round(entry.tokens * size / max(1, entry.size)))
+    following = encoded.segments[count].key if count < len(encoded.segments) else b""
+    return Shared(size, entry.tokens, _echoed(entry, following), whole=True)
+
+
+def _echoed(entry: Counted, following: bytes) -> int:
+    """Tokens of the answer that the next piece repeats: the engine wrote them itself and so need not read them."""
+    if entry.answer is None:
+        return 0
+    common = common_length(entry.answer.key, following)
+    return round(entry.answer_tokens * common / max(1, len(entry.answer.key)))
+
+
+def common_length(one: bytes, other: bytes) -> int:
+    """Length of the common beginning, found by halving: comparing slices is C, comparing bytes one by one is not."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[:middle] == other[:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

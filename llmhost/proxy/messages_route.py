@@ -1,0 +1,195 @@
+"""`POST /v1/messages`: the hot path, plain ASGI, nothing between it and the socket but the guard.
+
+First bytes: nothing is sent until the backend accepted the request or the first-bytes time went by; until then every failure has its
+own status. After that a failure before the first completed block is told by hanging up without the final chunk (Claude Code streams
+again, the SDK sees a protocol error), a later one by an `error` event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from llmhost.messages.answer import Answer, IncompleteAnswer, answer_of
+from llmhost.messages.errors import ApiError
+from llmhost.messages.ids import request_id
+from llmhost.messages.request import MAX_BODY_BYTES, body_too_large, parse
+from llmhost.messages.writer import sse
+from llmhost.proxy.flight import CUT_OFF, Listener
+from llmhost.proxy.pipeline import Pipeline, Served
+from llmhost.proxy.replies import ALWAYS, Headers, send_error, send_json
+
+SSE_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
+
+
+class ClientGone(Exception):
+    """The client left before its answer was complete."""
+
+
+class MessagesRoute:
+    """The endpoint. `node` is what x-llmhost-node says of answers that come from a backend."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        metrics = self._pipeline.metrics
+        exchange = _Exchange(scope, receive, send)
+        metrics.begin()
+        try:
+            await self._answer(exchange)
+        except ApiError as error:
+            exchange.outcome = "error"
+            await send_error(send, error, exchange.origin, exchange.id)
+        except ClientGone:
+            exchange.outcome = "gone"
+        finally:
+            seconds = time.perf_counter() - exchange.began
+            metrics.end(exchange.model, exchange.cache, exchange.outcome, seconds, exchange.first_token)
+
+    async def _answer(self, exchange: _Exchange) -> None:
+        raw = await read_body(exchange.receive, exchange.headers)
+        body = parse(raw)
+        served = await self._pipeline.serve(body, raw, exchange.headers)
+        exchange.learn(served, self._pipeline)
+        streaming = body.get("stream") is True
+        if served.answer is not None:
+            await _send_answer(exchange, served.answer, streaming)
+        elif served.listener is not None:
+            with served.listener as listener:
+                await _relay(exchange, listener, streaming)
+                self._count(exchange, listener)
+
+    def _count(self, exchange: _Exchange, listener: Listener) -> None:
+        if exchange.cache != "coalesced" and listener.flight.error is None and listener.flight.ended:
+            self._pipeline.count_tokens_of(listener.flight, exchange.model)
+
+
+class _Exchange:
+    """One request and what is known of its answer so far."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers: dict[bytes, bytes] = scope["llmhost.headers"]
+        self.receive = receive
+        self.send = send
+        self.id = request_id()
+        self.began = time.perf_counter()
+        self.model = "unknown"
+        self.requested = "unknown"
+        self.cache = "bypass"
+        self.outcome = "ok"
+        self.first_token: float | None = None
+        self.origin: Headers = []
+
+    def learn(self, served: Served, pipeline: Pipeline) -> None:
+        model = pipeline.backend.model()
+        self.requested = served.model
+        self.model = model.id if model else "unknown"  # never the name the client sent: metrics labels stay few
+        self.cache = served.cache
+        self.origin = [(b"x-llmhost-cache", served.cache.encode())]
+        if pipeline.backend.node_id and served.answer is None:
+            self.origin.append((b"x-llmhost-node", pipeline.backend.node_id.encode()))
+
+    def response_headers(self) -> Headers:
+        return [(b"request-id", self.id.encode()), *self.origin]
+
+
+async def read_body(receive: Receive, headers: dict[bytes, bytes]) -> bytes:
+    """The whole body. Raises ApiError 413 past the limit, before it is read where its length was announced; ClientGone."""
+    announced = headers.get(b"content-length", b"0")
+    if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
+        raise body_too_large()
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise body_too_large()
+        parts.append(part)
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def _send_answer(exchange: _Exchange, answer: Answer, streaming: bool) -> None:
+    if streaming:
+        await _start_stream(exchange)
+        await exchange.send({"type": "http.response.body", "body": answer.frames(exchange.requested)})
+    else:
+        await send_json(
+            exchange.send, 200, orjson.dumps(answer.message(exchange.requested)), exchange.response_headers()
+        )
+    exchange.first_token = time.perf_counter() - exchange.began
+
+
+async def _relay(exchange: _Exchange, listener: Listener, streaming: bool) -> None:
+    watch = asyncio.ensure_future(_until_gone(exchange.receive))
+    watch.add_done_callback(lambda _: listener.hang_up())
+    try:
+        await (_relay_stream if streaming else _relay_whole)(exchange, listener)
+    finally:
+        watch.cancel()
+    if listener.flight.first_frame_at is not None:
+        exchange.first_token = max(0.0, listener.flight.first_frame_at - listener.flight.began)
+
+
+async def _until_gone(receive: Callable[[], Awaitable[Any]]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _relay_whole(exchange: _Exchange, listener: Listener) -> None:
+    await listener.ended()
+    if not listener.flight.ended:
+        raise ClientGone
+    if listener.flight.error is not None:
+        raise listener.flight.error
+    try:
+        answer = answer_of(b"".join(listener.flight.frames))
+    except IncompleteAnswer as error:
+        raise ApiError(502, CUT_OFF) from error
+    await send_json(exchange.send, 200, orjson.dumps(answer.message(exchange.requested)), exchange.response_headers())
+
+
+async def _relay_stream(exchange: _Exchange, listener: Listener) -> None:
+    flight = listener.flight
+    await listener.opened()
+    if flight.error is not None and not flight.frames:
+        raise flight.error
+    frames = await listener.more()
+    if flight.error is not None and not flight.block_was_completed():
+        raise flight.error  # nothing was sent yet, so the failure still gets its own status
+    await _start_stream(exchange)
+    while frames:
+        await exchange.send({"type": "http.response.body", "body": frames, "more_body": True})
+        frames = await listener.more()
+    if listener.gone:
+        raise ClientGone
+    await _end_stream(exchange, listener)
+
+
+async def _start_stream(exchange: _Exchange) -> None:
+    headers = [SSE_TYPE, *ALWAYS, *exchange.response_headers()]
+    await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+async def _end_stream(exchange: _Exchange, listener: Listener) -> None:
+    error = listener.flight.error
+    tail = b""
+    if error is not None:
+        exchange.outcome = "error"
+        if not listener.flight.block_was_completed():
+            return  # leaving without the final message makes the server close the connection in the middle of the stream
+        if not listener.flight.error_was_sent():
+            tail = sse(
+                {"type": "error", "error": {"type": error.type, "message": error.message}, "request_id": exchange.id}
+            )
+    await exchange.send({"type": "http.response.body", "body": tail})

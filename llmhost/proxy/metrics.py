@@ -1,0 +1,121 @@
+"""What is counted: Prometheus metrics (names in the README) and the same figures for `status`."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
+
+from llmhost import __version__
+from llmhost.messages.answer import Answer
+
+SERVED_BY = {"exact": "exact", "semantic": "semantic"}
+DURATIONS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+RECENT = 1024  # requests over which the percentiles of `status` are taken
+
+
+class Metrics:
+    """Counters of one server process."""
+
+    def __init__(self, backend: str) -> None:
+        self.registry = CollectorRegistry()
+        self.in_flight = 0
+        self.total = 0
+        self.errors = 0
+        self.started_at = time.monotonic()
+        self._backend = backend
+        self._durations: deque[float] = deque(maxlen=RECENT)
+        self._first_tokens: deque[float] = deque(maxlen=RECENT)
+        self._define()
+
+    def _define(self) -> None:
+        registry = self.registry
+        self._requests = Counter(
+            "llmhost_requests", "Requests by outcome.", ["model", "backend", "outcome"], registry=registry
+        )
+        self._duration = Histogram(
+            "llmhost_request_duration_seconds",
+            "Time to the last byte.",
+            ["model", "served_by"],
+            buckets=DURATIONS,
+            registry=registry,
+        )
+        self._first_token = Histogram(
+            "llmhost_time_to_first_token_seconds",
+            "Time to the first content block.",
+            ["model", "served_by"],
+            buckets=DURATIONS,
+            registry=registry,
+        )
+        self._tokens = Counter("llmhost_tokens", "Tokens by type.", ["model", "type"], registry=registry)
+        self._lookups = Counter(
+            "llmhost_cache_lookups", "Cache look-ups.", ["cache", "result", "reason"], registry=registry
+        )
+        self._saved_tokens = Counter("llmhost_cache_saved_tokens", "Tokens not generated anew.", registry=registry)
+        self._saved_seconds = Counter("llmhost_cache_saved_seconds", "Seconds not spent generating.", registry=registry)
+        self._unstorable = Counter("llmhost_cache_unstorable", "Answers that could not be kept.", registry=registry)
+        Gauge("llmhost_build_info", "Constant 1.", ["version"], registry=registry).labels(__version__).set(1)
+
+    def register(self, collector: Collector) -> None:
+        """Add a source that is read at scrape time."""
+        self.registry.register(collector)
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)
+
+    def begin(self) -> None:
+        self.in_flight += 1
+        self.total += 1
+
+    def end(self, model: str, cache: str, outcome: str, seconds: float, first_token: float | None) -> None:
+        """A request is over. `cache` is the value of x-llmhost-cache, `outcome` one of ok, error, gone."""
+        self.in_flight -= 1
+        self.errors += outcome == "error"
+        served_by = SERVED_BY.get(cache, "backend")
+        self._requests.labels(model, self._backend, outcome).inc()
+        if outcome == "ok":
+            self._durations.append(seconds)
+            self._duration.labels(model, served_by).observe(seconds)
+        if first_token is not None:
+            self._first_tokens.append(first_token)
+            self._first_token.labels(model, served_by).observe(first_token)
+
+    def looked_up(self, result: str, answer: Answer | None = None) -> None:
+        self._lookups.labels("exact", "hit" if result == "exact" else result, "").inc()
+        if answer is not None:
+            self._saved_tokens.inc(answer.total_tokens())
+            self._saved_seconds.inc(answer.seconds)
+
+    def tokens(self, model: str, usage: dict[str, int]) -> None:
+        """Token counts of one generated answer."""
+        for kind, name in (
+            ("input", "input_tokens"),
+            ("output", "output_tokens"),
+            ("reused", "cache_read_input_tokens"),
+        ):
+            if usage.get(name):
+                self._tokens.labels(model, kind).inc(usage[name])
+
+    def unstorable(self) -> None:
+        self._unstorable.inc()
+
+    def requests(self) -> dict[str, int | float | None]:
+        """The `requests` object of `status`; times in milliseconds, None before there is one."""
+        return {
+            "total": self.total,
+            "errors": self.errors,
+            "in_flight": self.in_flight,
+            "p50_ms": _percentile(self._durations, 0.50),
+            "p99_ms": _percentile(self._durations, 0.99),
+            "ttft_p50_ms": _percentile(self._first_tokens, 0.50),
+        }
+
+
+def _percentile(seconds: deque[float], share: float) -> float | None:
+    if not seconds:
+        return None
+    ordered = sorted(seconds)
+    return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1)

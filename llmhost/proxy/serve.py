@@ -1,0 +1,137 @@
+"""Runs one server process: listening, logging, the lifeline, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from llmhost.backends.factory import open_backend
+from llmhost.cache.exact import ExactCache
+from llmhost.cache.factory import open_store
+from llmhost.core.json_log import set_up_logging
+from llmhost.core.server_config import ServerConfig
+from llmhost.proxy.app import build_app
+from llmhost.proxy.metrics import Metrics
+from llmhost.proxy.pipeline import Pipeline
+from llmhost.proxy.status import ServerStatus
+
+log = logging.getLogger("llmhost.proxy")
+
+# Longer than clients keep a pooled connection, so that we are never the side that closes one just as a request is put on it.
+KEEP_ALIVE_S = 900
+GRACE_S = 5
+BACKLOG = 2048
+HUNG_UP = "ASGI callable returned without completing response."
+
+
+def run(config: ServerConfig) -> int:
+    """Serve until told to stop; the exit code. Raises OSError when it cannot listen."""
+    set_up_logging(as_json=config.log_json, level=config.log_level)
+    # Hanging up in the middle of a stream is how a broken answer is told (messages_route); uvicorn reports each as an error of ours.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.getMessage() != HUNG_UP)
+    listener = listen(config)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_serve(config, listener))
+    finally:
+        if config.socket is not None:
+            Path(config.socket).unlink(missing_ok=True)
+
+
+def listen(config: ServerConfig) -> socket.socket:
+    """The listening socket: inherited, a Unix socket (0600), or TCP. Raises OSError, for example when the port is in use."""
+    if config.fd is not None:
+        listener = socket.socket(fileno=config.fd)
+    elif config.socket is not None:
+        listener = _unix_socket(Path(config.socket))
+    else:
+        listener = socket.create_server((config.host, config.port or 0), backlog=BACKLOG, reuse_port=False)
+    listener.setblocking(False)
+    return listener
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    path.unlink(missing_ok=True)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(BACKLOG)
+    return listener
+
+
+async def _serve(config: ServerConfig, listener: socket.socket) -> int:
+    server = uvicorn.Server(_uvicorn_config(config))
+    if config.lifeline:
+        loop = asyncio.get_running_loop()
+        _watch_lifeline(lambda: loop.call_soon_threadsafe(_stop, server))
+    log.info("listening", extra={"address": _address(config, listener), "placement": config.name})
+    # what was imported lives as long as the process: keep the collector from walking through it again and again
+    gc.collect()
+    gc.freeze()
+    await server.serve(sockets=[listener])
+    return 0 if server.started else 1
+
+
+def _uvicorn_config(config: ServerConfig) -> uvicorn.Config:
+    backend = open_backend(config.backend, config.timing)
+    cache = None
+    if config.cache.enabled:
+        cache = ExactCache(open_store(config.cache, config.token.encode()), config.cache.ttl_s)
+    pipeline = Pipeline(config, backend, cache, Metrics(backend.kind))
+    app = build_app(pipeline, ServerStatus(config, pipeline), config.token, config.allowed_hosts)
+    return uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        backlog=BACKLOG,
+    )
+
+
+def _watch_lifeline(stop: Callable[[], object]) -> None:
+    """Standard input ends when whoever started this process is gone, however it went."""
+
+    def wait() -> None:
+        while sys.stdin.buffer.read(4096):
+            pass
+        stop()
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
+def _stop(server: uvicorn.Server) -> None:
+    server.should_exit = True
+
+
+def _address(config: ServerConfig, listener: socket.socket) -> str:
+    if config.socket is not None:
+        return f"unix:{config.socket}"
+    host, port = listener.getsockname()[:2]
+    return f"http://{host}:{port}"
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # not built for every platform
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop

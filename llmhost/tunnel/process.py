@@ -1,0 +1,60 @@
+"""Facts about processes by number, on Linux and macOS."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+POLL_S = 0.02
+
+
+def alive(pid: int) -> bool:
+    """Whether `pid` runs. One that ended but was not yet collected by its parent does not count."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        # /proc/PID/stat is "pid (name) S …"; the name may itself hold parentheses.
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[:1] in (["Z"], ["X"])
+
+
+def wait_gone(pids: Iterable[int], timeout_s: float) -> list[int]:
+    """Wait until none of them runs; those that still do after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        left = [pid for pid in pids if alive(pid)]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(POLL_S)
+
+
+def kill_group(group: int, number: signal.Signals) -> None:
+    """Signal a whole process group; nothing happens when it is gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says EPERM for a group of zombies
+        os.killpg(group, number)
+
+
+def describe_exit(code: int, uptime_s: float) -> str:
+    """A sentence about how a process ended; `code` as subprocess has it (negative = signal)."""
+    if code < 0:
+        try:
+            how = f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            how = f"killed by signal {-code}"
+    else:
+        how = f"exited with code {code}"
+    return f"{how} after {uptime_s:.1f} s"

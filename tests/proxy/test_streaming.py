@@ -1,0 +1,144 @@
+"""First bytes, pings, heartbeats, failures and leaving: what a client sees on the wire."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from llmhost.core.server_config import Timing
+from tests.proxy.asking import error_of, fresh, send, stream, streamed_text
+from tests.support.proxy_server import ProxyServer, gateway_of, proxy, short_dir
+from tests.support.sse import parse
+
+
+@pytest.fixture(params=["node", "gateway"])
+def server(request: pytest.FixtureRequest) -> ProxyServer:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(529, "overloaded_error"), (503, "api_error"), (429, "rate_limit_error"), (400, "invalid_request_error")],
+)
+def test_a_failure_before_the_first_byte_has_its_own_status(server: ProxyServer, status: int, kind: str) -> None:
+    for streaming in (True, False):
+        response = send(server.client, fresh(f"@rehearse fail {status}", stream=streaming))
+        assert error_of(response)[:2] == (status, kind)
+    if status in (429, 503, 529):
+        assert int(response.headers["retry-after"]) >= 1
+
+
+def test_overflow_is_worded_so_that_claude_code_compacts(server: ProxyServer) -> None:
+    status, kind, message = error_of(send(server.client, fresh("@rehearse overflow", stream=True)))
+    assert (status, kind) == (400, "invalid_request_error")
+    tokens, maximum = message.removeprefix("prompt is too long: ").removesuffix(" maximum").split(" tokens > ")
+    assert int(tokens) > int(maximum)
+
+
+def test_silence_is_filled_with_start_pings_and_heartbeats(server: ProxyServer) -> None:
+    _, events = stream(server.client, fresh("@rehearse stall 1.4; say at last"))
+    names = [name for name, _ in events]
+    assert names[0] == "message_start"
+    assert names.count("message_start") == 1
+    assert names.count("ping") >= 2
+    assert streamed_text(events) == "at last"
+    empty = [data for name, data in events if name == "content_block_delta" and data["delta"].get("text") == ""]
+    assert empty, "a silent node must send an empty delta: Claude Code gives up after ten minutes of pings alone"
+
+
+def test_a_tool_call_after_heartbeats_is_whole(server: ProxyServer) -> None:
+    _, events = stream(
+        server.client,
+        fresh(
+            '@rehearse stall 1.2; tool Bash {"command": "ls; pwd"}',
+            tools=[{"name": "Bash", "input_schema": {"type": "object"}}],
+        ),
+    )
+    pieces = [
+        data["delta"]["partial_json"] for _, data in events if data.get("delta", {}).get("type") == "input_json_delta"
+    ]
+    assert json.loads("".join(pieces)) == {"command": "ls; pwd"}
+    assert next(data["delta"]["stop_reason"] for name, data in events if name == "message_delta") == "tool_use"
+
+
+def test_an_answer_cut_in_its_first_block_is_hung_up_on(server: ProxyServer) -> None:
+    with (
+        pytest.raises(httpx.RemoteProtocolError),
+        server.client.stream(
+            "POST", "/v1/messages", json=fresh("@rehearse words 50; pace 5; cut 20", stream=True)
+        ) as response,
+    ):
+        assert response.status_code == 200
+        received = b"".join(response.iter_raw())
+        pytest.fail(f"the cut was not visible: {received[-200:]!r}")
+
+
+def test_an_answer_cut_later_ends_with_an_error_event(server: ProxyServer) -> None:
+    tools = [{"name": "Bash", "input_schema": {"type": "object"}}]
+    body = fresh('@rehearse tool Bash {"command": "ls"}; words 50; pace 5; cut 20', tools=tools, stream=True)
+    events = parse(send(server.client, body).content)
+    assert any(name == "content_block_stop" for name, _ in events)
+    assert events[-1][0] == "error"
+    assert [name for name, _ in events].count("error") == 1
+
+
+def test_a_cut_answer_asked_whole_is_an_error(server: ProxyServer) -> None:
+    assert error_of(send(server.client, fresh("@rehearse words 50; cut 20")))[:2] == (502, "api_error")
+
+
+def test_an_error_found_late_has_its_status_on_the_next_try(folder: Path, node: ProxyServer) -> None:
+    """Once bytes are out, an overflow can only be told by hanging up; the client's own retry then gets the 400 at once."""
+    with gateway_of(node, folder, timing=Timing(first_byte=0.05)) as impatient:
+        body = fresh("@rehearse stall 0.2; overflow", stream=True)
+        with pytest.raises(httpx.RemoteProtocolError):
+            send(impatient.client, body)
+        assert error_of(send(impatient.client, body))[0] == 400
+
+
+def wait_for_idle(server: ProxyServer, limit: float = 5) -> None:
+    deadline = time.monotonic() + limit
+    while server.status()["requests"]["in_flight"] > 0:
+        assert time.monotonic() < deadline, "the request is still running although its client left"
+        time.sleep(0.02)
+
+
+def test_a_client_that_leaves_ends_the_work(node: ProxyServer, gateway: ProxyServer) -> None:
+    body = fresh("@rehearse words 5000; pace 50")
+    with gateway.client.stream("POST", "/v1/messages", json={**body, "stream": True}) as response:
+        next(response.iter_raw())
+    with pytest.raises(httpx.ReadTimeout):
+        gateway.client.post("/v1/messages", json=body, timeout=0.5)
+    wait_for_idle(gateway)
+    wait_for_idle(node)
+
+
+def test_a_request_waits_for_a_node_that_is_coming_back(folder: Path) -> None:
+    with proxy(folder, name="node") as first, gateway_of(first, folder) as gateway:
+        first.stop()
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(send, gateway.client, fresh())
+            with proxy(folder, name="node"):
+                assert answer.result(20).status_code == 200
+
+
+def test_a_node_that_dies_in_the_middle_is_hung_up_on(folder: Path) -> None:
+    with proxy(folder, name="node") as node, gateway_of(node, folder) as gateway:
+        body = fresh("@rehearse words 5000; pace 20", stream=True)
+        with gateway.client.stream("POST", "/v1/messages", json=body) as response:
+            pieces = response.iter_raw()
+            next(pieces)
+            node.process.kill()
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(pieces)
+        assert gateway.client.get("/health").status_code in (200, 503)
+
+
+def test_stop_ends_with_its_lifeline() -> None:
+    with short_dir() as path, proxy(path) as server:
+        assert server.stop() == 0
+        assert not list(path.glob("*.sock"))
