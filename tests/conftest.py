@@ -23,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("XDG_CACHE_HOME", str(real_home / ".cache"))
     os.environ.setdefault("GOPATH", str(real_home / "go"))
     for name in list(os.environ):
-        if name.startswith(_FOREIGN) or name in _FOREIGN_EXACT:
+        if (name.startswith(_FOREIGN) and not name.startswith("LLMHOST_TESTS_")) or name in _FOREIGN_EXACT:
             del os.environ[name]
     home = tempfile.mkdtemp(prefix="llmhost-tests-home-")
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))

@@ -69,7 +69,10 @@ class Backend(Protocol):
     kind: str
     translates: bool
     node_id: str | None
-    reuse: PrefixReuse
+
+    @property
+    def reuse(self) -> PrefixReuse:
+        """Running totals."""
 
     async def start(self) -> None:
         """Begin loading and watching, in the background; returns at once and raises nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Any
 
@@ -42,14 +42,10 @@ class NodeBackend:
         self._silence = timing.upstream_silence
         self._model: ModelInfo | None = None
         self._health = BackendHealth("starting", "the node proxy has not answered yet", retry_after=2)
-        self._reuse = PrefixReuse()
+        self.reuse = PrefixReuse()
         self._ready = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
         self.upstream_kind: str | None = None
-
-    @property
-    def reuse(self) -> PrefixReuse:
-        return self._reuse
 
     async def start(self) -> None:
         self._watch = asyncio.create_task(self._poll())
@@ -94,7 +90,7 @@ class NodeBackend:
         except UpstreamError as error:
             raise ApiError(502, f"the node broke off: {error.message}") from error
 
-    async def _frames(self, response: Response) -> AsyncIterator[bytes]:
+    async def _frames(self, response: Response) -> AsyncGenerator[bytes, None]:
         splitter = FrameSplitter()
         async for chunk in response.chunks(silence=self._silence):
             frames = splitter.feed(chunk)
@@ -142,8 +138,8 @@ class NodeBackend:
             state, backend.get("detail") or "", backend.get("components") or {}, backend.get("retry_after")
         )
         prefix = status.get("prefix") or {}
-        self._reuse.prompt_tokens = prefix.get("prompt_tokens") or 0
-        self._reuse.reused_tokens = prefix.get("reused_tokens") or 0
+        self.reuse.prompt_tokens = prefix.get("prompt_tokens") or 0
+        self.reuse.reused_tokens = prefix.get("reused_tokens") or 0
 
 
 def _api_error(response: Response, content: bytes) -> ApiError:

@@ -9,20 +9,19 @@ from typer.main import get_command
 
 from llmhost.cli.registry import Entry
 from llmhost.cli.session import Session, Spec
-from llmhost.core.errors import Interrupted, UsageError
+from llmhost.core.errors import UsageError
 from llmhost.core.result import Result
 
 
 def invoke(entry: Entry, spec: Spec, args: tuple[str, ...], session: Session) -> Result:
     """Parse `args` and run the command. Raises UsageError for options it does not take, and whatever the command raises."""
+    command = _command(spec)
     try:
-        result: Result = _command(spec).main(
-            args=list(args), prog_name=f"llmhost {entry.name}", standalone_mode=False, obj=session
-        )
+        # not command.main(): that turns Ctrl-C and a broken pipe into exit codes of its own
+        with command.make_context(f"llmhost {entry.name}", list(args), obj=session) as context:
+            result: Result = command.invoke(context)
     except typer.TyperException as error:
         raise UsageError(error.format_message(), hint=f"llmhost {entry.name} --help") from error
-    except typer.Abort:
-        raise Interrupted("interrupted.") from None
     return result
 
 

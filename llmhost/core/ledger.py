@@ -156,8 +156,8 @@ class Ledger:
 
 
 def _node(row: tuple[Any, ...]) -> NodeRecord:
-    *plain, spec, created_at = row
-    return NodeRecord(*plain, spec=json.loads(spec), created_at=created_at)
+    id, fleet, provider, backend, model, context, token, spec, created_at = row
+    return NodeRecord(id, fleet, provider, backend, model, context, token, json.loads(spec), created_at)
 
 
 def _create_private(path: Path) -> None:

@@ -144,7 +144,9 @@ def _text(block: dict[str, Any]) -> str:
 def _search_result(block: dict[str, Any]) -> str:
     content = block.get("content")
     texts = [_text(part) for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-    return "\n".join(str(line) for line in (block.get("title"), block.get("source"), *texts) if line)
+    return "\n".join(
+        line for line in (block.get("title"), block.get("source"), *texts) if isinstance(line, str) and line
+    )
 
 
 def _unknown(block: dict[str, Any]) -> str:

@@ -37,7 +37,7 @@ def _rank(model: InstalledModel) -> tuple[bool, float, int, str]:
 
 
 def choose_context(wished: int | None, loaded: int | None, most: int | None) -> int:
-    """The window in tokens: as wished, else the one that is loaded (another would reload the model), else 65,536; never above the model's."""
+    """The window in tokens: as wished, else the loaded one (another would reload the model), else 65,536; at most the model's."""
     window = wished or loaded or DEFAULT_CONTEXT
     return min(window, most) if most else window
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.registry import Collector
 
 from llmhost import __version__
 from llmhost.messages.answer import Answer
@@ -58,9 +58,12 @@ class Metrics:
         self._unstorable = Counter("llmhost_cache_unstorable", "Answers that could not be kept.", registry=registry)
         Gauge("llmhost_build_info", "Constant 1.", ["version"], registry=registry).labels(__version__).set(1)
 
-    def register(self, collector: Collector) -> None:
-        """Add a source that is read at scrape time."""
-        self.registry.register(collector)
+    def watch_backend(self, node: str, is_up: Callable[[], bool]) -> None:
+        """Gauges that are read when they are asked for."""
+        up = Gauge("llmhost_backend_up", "1 when the backend would answer.", ["node"], registry=self.registry)
+        up.labels(node).set_function(lambda: float(is_up()))
+        flying = Gauge("llmhost_backend_inflight", "Requests under way.", ["node"], registry=self.registry)
+        flying.labels(node).set_function(lambda: float(self.in_flight))
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""
@@ -84,7 +87,7 @@ class Metrics:
             self._first_token.labels(model, served_by).observe(first_token)
 
     def looked_up(self, result: str, answer: Answer | None = None) -> None:
-        self._lookups.labels("exact", "hit" if result == "exact" else result, "").inc()
+        self._lookups.labels("exact", result, "").inc()
         if answer is not None:
             self._saved_tokens.inc(answer.total_tokens())
             self._saved_seconds.inc(answer.seconds)

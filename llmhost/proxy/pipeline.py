@@ -48,6 +48,7 @@ class Pipeline:
         self._tenant = hashlib.blake2b(config.token.encode(), digest_size=32, person=b"llmhost-tenant").digest()
         self._flights: dict[str, Flight] = {}
         self._failures: dict[str, tuple[ApiError, float]] = {}
+        metrics.watch_backend(backend.node_id or backend.kind, lambda: backend.health().state == "ok")
 
     async def serve(self, body: dict[str, Any], raw: bytes, headers: dict[bytes, bytes]) -> Served:
         """Find or begin the answer. Raises ApiError (unknown model, a failure just remembered)."""
@@ -59,8 +60,10 @@ class Pipeline:
         self._raise_remembered(key)
         if not permission.read:
             self.cache.bypassed()
+            self.metrics.looked_up("bypass")
             return Served(model, "bypass", listener=self._begin(body, raw, headers, model, session, key, permission))
         answer = await self.cache.lookup(key)
+        self.metrics.looked_up("hit" if answer else "miss", answer)
         if answer is not None:
             return Served(model, "exact", answer=answer)
         flight = self._flights.get(key) if permission.join else None

@@ -8,6 +8,7 @@ import threading
 from dataclasses import asdict, dataclass
 from typing import Any
 
+PROGRAM = "nvidia-smi"
 INTERVAL_S = 5.0
 TIMEOUT_S = 10.0
 QUERY = ("--query-gpu=name,utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
@@ -43,16 +44,24 @@ def _numbers(texts: Any) -> list[int]:
     return [int(text) for text in texts if text.isdigit()]
 
 
+def read_gpu() -> GpuFigures | None:
+    """Ask `nvidia-smi` now; None without it, or when it does not answer."""
+    try:
+        shown = subprocess.run([PROGRAM, *QUERY], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return parse(shown.stdout) if shown.returncode == 0 else None
+
+
 class GpuWatch:
     """Keeps the last figures. Does nothing on a machine without `nvidia-smi`."""
 
     def __init__(self) -> None:
-        self._program = shutil.which("nvidia-smi")
         self._stop = threading.Event()
         self._figures: GpuFigures | None = None
 
     def start(self) -> None:
-        if self._program:
+        if shutil.which(PROGRAM):
             threading.Thread(target=self._watch, name="gpu", daemon=True).start()
 
     def stop(self) -> None:
@@ -63,13 +72,5 @@ class GpuWatch:
 
     def _watch(self) -> None:
         while not self._stop.is_set():
-            self._figures = self._read()
+            self._figures = read_gpu()
             self._stop.wait(INTERVAL_S)
-
-    def _read(self) -> GpuFigures | None:
-        argv = [str(self._program), *QUERY]
-        try:
-            shown = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return parse(shown.stdout) if shown.returncode == 0 else None

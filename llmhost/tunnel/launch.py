@@ -24,6 +24,7 @@ RETRY_S = 0.02
 # How long running requests may go on when a new version takes over; new ones wait in the port's queue meanwhile.
 DRAIN_S = 60.0
 STOP_MARGIN_S = 10.0
+HEAL_S = 3.0  # a supervisor whose socket file was removed binds it again within a second
 LOG_LINES = 15
 
 Note = Callable[[str], None]
@@ -87,6 +88,29 @@ def end_supervisor(
         with contextlib.suppress(ProcessLookupError):
             os.kill(client.pid, signal.SIGKILL)
     return wait_gone([pid for pid in pids if pid], STOP_MARGIN_S)
+
+
+def end_holder(paths: Paths) -> list[int]:
+    """End a supervisor that holds the lock but cannot be connected to. The processes that still run after that."""
+    deadline = time.monotonic() + HEAL_S
+    while lock.is_locked(paths.supervisor_lock):
+        client = connect(paths.control_socket)
+        if client is not None:
+            with client:
+                return end_supervisor(client)
+        if time.monotonic() > deadline:
+            return _kill_holder(paths)
+        time.sleep(RETRY_S)
+    return []
+
+
+def _kill_holder(paths: Paths) -> list[int]:
+    holder = lock.read_holder(paths.supervisor_lock)
+    if holder is None:
+        raise _held(paths)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(holder.pid, signal.SIGKILL)  # the lock is held, so what its holder wrote into it is true
+    return wait_gone([holder.pid], STOP_MARGIN_S)
 
 
 def _greet(paths: Paths, client: SupervisorClient, note: Note | None) -> tuple[SupervisorClient | None, bool]:

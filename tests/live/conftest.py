@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.claude import claude_binary
+from tests.support.redis_server import RedisServer, need_binary, running
 from tests.support.stack import Stack
 
 StackFactory = Callable[..., Stack]
@@ -37,3 +39,10 @@ def new_stack() -> Iterator[StackFactory]:
     yield make
     for stack in made:
         stack.remove()
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis 8 with an odd password, on a free port."""
+    with running(RedisServer(need_binary("redis-8.2"), tmp_path, tcp=True, password="pass:word%2F@100")) as server:
+        yield server

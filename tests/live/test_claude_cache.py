@@ -6,11 +6,18 @@ import json
 from pathlib import Path
 
 from tests.live.conftest import StackFactory
+from tests.support.redis_server import RedisServer
 from tests.support.stack import Stack
 
 
 def exact(stack: Stack) -> dict[str, int]:
     return dict(stack.status()["cache"]["exact"])
+
+
+def pid_of(redis: RedisServer) -> int:
+    answer = redis.ask("INFO", "server")
+    assert isinstance(answer, dict)
+    return int(answer["process_id"])
 
 
 def test_the_same_question_twice_is_answered_from_the_cache(new_stack: StackFactory) -> None:
@@ -51,8 +58,7 @@ def test_clearing_the_cache_makes_it_ask_again(new_stack: StackFactory) -> None:
     assert exact(stack)["hits"] == 1
 
 
-def test_redis_dies_mid_run_and_only_status_notices(new_stack: StackFactory, redis_server) -> None:
-    redis = redis_server()
+def test_redis_dies_mid_run_and_only_status_notices(new_stack: StackFactory, redis: RedisServer) -> None:
     stack = new_stack(REDIS_URL=redis.url)
     stack.up()
     folder = stack.folder("redis")
@@ -61,7 +67,7 @@ def test_redis_dies_mid_run_and_only_status_notices(new_stack: StackFactory, red
     assert stack.claude("-p", "hello", cwd=folder).expect().stdout == first.stdout
     assert exact(stack)["hits"] == 1
 
-    kill_redis = f"kill -9 {redis.pid} && echo killed"
+    kill_redis = f"kill -9 {pid_of(redis)} && echo killed"
     prompt = f"@rehearse tool Bash {json.dumps({'command': kill_redis})}\n@rehearse say still here"
     run = stack.stream(prompt, "--allowedTools", "Bash", cwd=folder)
     assert run.result["result"] == "still here"
@@ -71,8 +77,8 @@ def test_redis_dies_mid_run_and_only_status_notices(new_stack: StackFactory, red
     assert status["requests"]["errors"] == 0
 
 
-def test_answers_survive_a_restart_in_redis(new_stack: StackFactory, redis_server) -> None:
-    stack = new_stack(REDIS_URL=redis_server().url)
+def test_answers_survive_a_restart_in_redis(new_stack: StackFactory, redis: RedisServer) -> None:
+    stack = new_stack(REDIS_URL=redis.url)
     stack.up()
     folder: Path = stack.folder("restart")
     first = stack.claude("-p", "hello", cwd=folder).expect()

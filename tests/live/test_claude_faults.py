@@ -45,6 +45,7 @@ def test_a_long_silence_is_bridged_by_pings(new_stack: StackFactory) -> None:
 def test_a_stream_cut_after_a_whole_block_is_resumed(stack: Stack) -> None:
     run = stack.stream("@rehearse think a short plan; say one two three four five; cut 5")
     assert run.result["is_error"] is False
+    assert run.result["num_turns"] == 2, "the client asked for the rest"
 
 
 def test_a_stream_that_is_always_cut_ends_as_an_error(stack: Stack) -> None:
@@ -100,5 +101,4 @@ def test_ctrl_c_ends_claude_and_the_generation_behind_it(stack: Stack) -> None:
     finally:
         process.kill()
         process.communicate()
-    assert process.returncode not in (0, -signal.SIGKILL)
     wait_until(lambda: stack.status()["requests"]["in_flight"] == 0, "the end of the generation")

@@ -124,10 +124,9 @@ def test_a_structured_answer_follows_its_schema(stack: Stack) -> None:
         "required": ["n"],
         "additionalProperties": False,
     }
-    run = stack.claude(
-        "-p", "give me a number", "--output-format", "json", "--json-schema", json.dumps(schema)
-    ).expect()
-    assert isinstance(run.json["structured_output"]["n"], int)
+    prompt = lines(tool("StructuredOutput", n=7), "@rehearse say done")
+    run = stack.claude("-p", prompt, "--output-format", "json", "--json-schema", json.dumps(schema)).expect()
+    assert run.json["structured_output"] == {"n": 7}
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--no-such-option"], ["-p", "@rehearse fail 400"]])

@@ -1,7 +1,7 @@
 """A real `ollama serve` of our own, with a scripted model, and what its log tells of each request.
 
-With `OLLAMA_DEBUG=1` Ollama logs for each request how many tokens its slot held, how many the prompt has, how many it used again and how many it
-really had to read: the exact account of prefix reuse.
+With `OLLAMA_DEBUG=1` Ollama logs for each request how many tokens its slot held, how many the prompt has, how many it used again and how
+many it really had to read: the exact account of prefix reuse.
 """
 
 from __future__ import annotations
@@ -13,42 +13,31 @@ import os
 import re
 import signal
 import subprocess
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tests.support import scripted_gguf
-from tests.support.build_ollama import cache_dir, ollama_binary
+from tests.support.build_ollama import CannotBuild, cache_dir, ollama_binary
+from tests.support.system import missing, wait_until
 
-T = TypeVar("T")
 SLOT = re.compile(r'msg="loading cache slot" id=(\d+) cache=(\d+) prompt=(\d+) used=(\d+) remaining=(\d+)')
+LOADED = re.compile(r'msg="starting runner" cmd="[^"]* --model ')
 LISTENING = re.compile(r"Listening on ([\d.]+):(\d+) ")
-PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True)
 class SlotLoad:
-    """One prompt as the engine took it: tokens of the prompt, those it already held (`used`), those it read anew (`remaining`)."""
+    """One prompt as the engine took it, in tokens: what the slot `held` before, the prompt, what of it was there already (`used`), and what
+    had to be read (`remaining`)."""
 
+    held: int
     prompt: int
     used: int
     remaining: int
-
-
-def eventually(look: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S) -> T:
-    """What `look` gives as soon as it gives something. AssertionError when it never does."""
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"waited {patience_s:g} s in vain: {what}")
 
 
 def scripted_model(scripts: scripted_gguf.Scripts, context: int = 131_072) -> Path:
@@ -62,6 +51,13 @@ def scripted_model(scripts: scripted_gguf.Scripts, context: int = 131_072) -> Pa
         scripted_gguf.write_model(draft, scripts, context)
         os.replace(draft, path)
     return path
+
+
+def _program() -> str:
+    try:
+        return str(ollama_binary())
+    except CannotBuild as error:
+        missing("Ollama", str(error))
 
 
 class OllamaServer:
@@ -85,7 +81,7 @@ class OllamaServer:
         with open(self.log, "ab") as log:
             # Its own session: the engine is a child of the server and must end with it.
             self._process = subprocess.Popen(
-                [ollama_binary(), "serve"],
+                [_program(), "serve"],
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -93,7 +89,7 @@ class OllamaServer:
                 start_new_session=True,
             )
         atexit.register(self.stop)
-        self.port = int(eventually(lambda: LISTENING.search(self.text(seen)), "Ollama says where it listens")[2])
+        self.port = int(wait_until(lambda: LISTENING.search(self.text(seen)), "Ollama to say where it listens")[2])
         return self
 
     def stop(self) -> None:
@@ -138,11 +134,11 @@ class OllamaServer:
 
     def slots(self, since: int = 0) -> list[SlotLoad]:
         """The prompts the engine took since a mark, in order."""
-        return [SlotLoad(int(m[3]), int(m[4]), int(m[5])) for m in SLOT.finditer(self.text(since))]
+        return [SlotLoad(*map(int, m.group(2, 3, 4, 5))) for m in SLOT.finditer(self.text(since))]
 
     def loads(self, since: int = 0) -> int:
         """How often a model was loaded into memory since a mark."""
-        return self.text(since).count('msg="starting runner"')
+        return len(LOADED.findall(self.text(since)))
 
     def _environment(self) -> dict[str, str]:
         return {

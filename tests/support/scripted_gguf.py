@@ -73,7 +73,7 @@ def train_vocabulary(size: int = 4096) -> Vocabulary:
 
 @dataclass
 class Machine:
-    """What the weights are to do: `follows` maps a token to the next one, `first` a trigger (None: no trigger) to its script's first token."""
+    """What the weights are to do: `follows` maps a token to the next, `first` a trigger (None: no trigger) to its script's first token."""
 
     follows: dict[int, int]
     first: dict[int | None, int]
@@ -103,14 +103,16 @@ def weights(machine: Machine, vocabulary: Vocabulary) -> dict[str, np.ndarray]:
     """All tensors of the model."""
     states = sorted(machine.follows)
     triggers = [trigger for trigger in machine.first if trigger is not None]
-    dimension = {token: FIRST_STATE + number for number, token in enumerate([*states, *triggers])}
-    width = 64 * math.ceil((FIRST_STATE + len(dimension)) / 64)
+    # A token can be both, a chunk of one script and the trigger of another: then it has two dimensions.
+    state_at = {token: FIRST_STATE + number for number, token in enumerate(states)}
+    trigger_at = {token: FIRST_STATE + len(states) + number for number, token in enumerate(triggers)}
+    width = 64 * math.ceil((FIRST_STATE + len(states) + len(triggers)) / 64)
     ones = np.ones(width, np.float32)
-    query, key, value, back = _attention(triggers, dimension, width)
+    query, key, value, back = _attention(trigger_at, width)
     return {
-        "token_embd.weight": _embedding(dimension, vocabulary, width),
+        "token_embd.weight": _embedding([*state_at.items(), *trigger_at.items()], vocabulary, width),
         "output_norm.weight": ones,
-        "output.weight": _output(machine, dimension, len(vocabulary.tokens), width),
+        "output.weight": _output(machine, state_at, trigger_at, len(vocabulary.tokens), width),
         "blk.0.attn_norm.weight": ones,
         "blk.0.attn_q.weight": query,
         "blk.0.attn_k.weight": key,
@@ -125,17 +127,17 @@ def weights(machine: Machine, vocabulary: Vocabulary) -> dict[str, np.ndarray]:
     }
 
 
-def _embedding(dimension: dict[int, int], vocabulary: Vocabulary, width: int) -> np.ndarray:
+def _embedding(dimensions: list[tuple[int, int]], vocabulary: Vocabulary, width: int) -> np.ndarray:
     embedding = np.zeros((len(vocabulary.tokens), width), np.float32)
     embedding[:, CONSTANT] = 1
     embedding[:, OTHER_TOKEN] = 1
-    for token, at in [(vocabulary.ids[NEWLINE], AFTER_NEWLINE), *dimension.items()]:
+    for token, at in [(vocabulary.ids[NEWLINE], AFTER_NEWLINE), *dimensions]:
         embedding[token, OTHER_TOKEN] = 0
         embedding[token, at] = 1
     return embedding
 
 
-def _attention(triggers: list[int], dimension: dict[int, int], width: int) -> tuple[np.ndarray, ...]:
+def _attention(trigger_at: dict[int, int], width: int) -> tuple[np.ndarray, ...]:
     half = HEAD // 2
     recency = min(range(half), key=lambda pair: abs(math.log(ROPE_BASE ** (-2 * pair / HEAD) / RECENCY_ANGLE)))
     still, other = half - 1, half - 2
@@ -144,20 +146,21 @@ def _attention(triggers: list[int], dimension: dict[int, int], width: int) -> tu
     query[still, CONSTANT] = 1.1
     query[recency + half, CONSTANT] = 1.0  # at distance d the score is 1.1 - sin(d * angle), always above 0
     key[other, CONSTANT] = 0.05
-    for slot, trigger in enumerate(triggers):
-        at = dimension[trigger]
+    for slot, at in enumerate(trigger_at.values()):
         key[still, at] = key[recency, at] = 1
         value[slot, at] = 1 / math.sqrt(width / 2)
         back[at, slot] = 1
     return query, key, value, back
 
 
-def _output(machine: Machine, dimension: dict[int, int], size: int, width: int) -> np.ndarray:
+def _output(
+    machine: Machine, state_at: dict[int, int], trigger_at: dict[int, int], size: int, width: int
+) -> np.ndarray:
     output = np.zeros((size, width), np.float32)
     for here, there in machine.follows.items():
-        output[there, dimension[here]] += 60
+        output[there, state_at[here]] += 60
     for trigger, first in machine.first.items():
-        output[first, AFTER_NEWLINE if trigger is None else dimension[trigger]] += 8 if trigger is None else 20
+        output[first, AFTER_NEWLINE if trigger is None else trigger_at[trigger]] += 8 if trigger is None else 20
     return output
 
 

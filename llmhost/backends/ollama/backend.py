@@ -32,8 +32,6 @@ from llmhost.messages.writer import usage
 BUILT_KEPT = 8
 BUILT_MAX_BYTES = 2_000_000
 COUNT_TIMEOUT_S = 10.0
-# Refusing before Ollama has counted needs an estimate that cannot be wrong: measured on this very model, or far above the window.
-SURE, UNSURE = 1.1, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class OllamaBackend:
         self._book = PrefixBook(slots=config.parallel)
         self._engine = Engine(self._upstream, config, self._book.forget, poll_s=poll_s, hold_s=hold_s)
         self._codec: Codec = ChatCodec()
-        self._gate = Gate(config.parallel)
+        self._gate = Gate()
         self._pdfs = PdfShelf()
         self._built: OrderedDict[int, Built] = OrderedDict()
         self._watch: asyncio.Task[None] | None = None
@@ -117,10 +115,10 @@ class OllamaBackend:
         return (self._book.estimate(built.encoded), False) if counted is None else (counted, True)
 
     async def generate(self, call: Call) -> AsyncIterator[bytes]:
-        """The frames of one answer. A request with tools goes before one without."""
+        """The frames of one answer. A request without tools steps back for one with."""
         built = await self._prepared(call.body)
         self._refuse_overflow(built)
-        async with self._gate.slot(main=bool(built.prompt.tools)), aclosing(self._answer(call, built)) as frames:
+        async with self._gate.passing(main=bool(built.prompt.tools)), aclosing(self._answer(call, built)) as frames:
             async for frame in frames:
                 yield frame
 
@@ -140,9 +138,10 @@ class OllamaBackend:
         return Built(body, model, prompt, self._codec.encode(prompt, model))
 
     def _refuse_overflow(self, built: Built) -> None:
-        estimate, window = self._book.estimate(built.encoded), built.model.context
-        if estimate > window * (SURE if self._book.calibrated else UNSURE):
-            raise prompt_too_long(estimate, window)
+        """Only what is certain: a wrong refusal would make Claude Code compact for nothing. Ollama itself refuses the rest."""
+        window = built.model.context
+        if self._book.at_least(built.encoded) > window:
+            raise prompt_too_long(self._book.estimate(built.encoded), window)
 
     async def _answer(self, call: Call, built: Built) -> AsyncGenerator[bytes, None]:
         decoder = self._codec.decoder(built.prompt, call.writer)

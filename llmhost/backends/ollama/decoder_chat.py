@@ -110,7 +110,7 @@ class ChatDecoder:
 def call_as_text(name: str, arguments: dict[str, Any]) -> str:
     """A call as the model wrote it, near enough."""
     values = "".join(f"<parameter={key}>\n{_value(value)}\n</parameter>\n" for key, value in arguments.items())
-    return f"<tool_call>\n<function={name}>\n{values}</function>\n</tool_call>"
+    return f"\n<tool_call>\n<function={name}>\n{values}</function>\n</tool_call>\n"
 
 
 def _value(value: Any) -> str:

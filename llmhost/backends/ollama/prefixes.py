@@ -14,7 +14,9 @@ from llmhost.backends.ollama.codec import Encoded, Segment
 REMEMBERED = 8
 # Tokens for each byte of JSON, before anything was counted: Claude Code's first request, 47,654 bytes, has about 11.2 K, and code has more.
 FIRST_GUESS = 0.28
+SPARSEST = 0.1
 GUESS_WEIGHT = 0.3  # of the newest count in the running average
+OPENING = len('{"role":"user","content":"')  # what any two messages have in common
 WORTH_COUNTING = 2_000  # bytes below which the template's own tokens outweigh the text
 
 
@@ -56,6 +58,11 @@ class PrefixBook:
         """Tokens of a prompt: of the part that was counted before, exactly; of the rest, by its size."""
         shared = _best(self._recent, encoded)
         return shared.tokens + round((encoded.size - shared.size) * self.ratio)
+
+    def at_least(self, encoded: Encoded) -> int:
+        """Tokens that a prompt has for certain, or as good as: no text that is not mostly blanks has fewer for its size."""
+        shared = _best(self._recent, encoded)
+        return shared.tokens + round((encoded.size - shared.size) * SPARSEST)
 
     def counted(self, encoded: Encoded) -> int | None:
         """The count of this very prompt, if it was counted before."""
@@ -104,7 +111,7 @@ def _shared(entry: Counted, encoded: Encoded) -> Shared:
     count = size = 0
     for old, new in zip(entry.segments, encoded.segments, strict=False):
         if old.key != new.key:
-            size += common_length(old.key, new.key)
+            size += max(0, common_length(old.key, new.key) - OPENING)
             break
         count, size = count + 1, size + new.size
     if count < len(entry.segments):

@@ -50,7 +50,10 @@ def run(
     skip_redis: SkipRedis = False,
     force: Force = False,
 ) -> Result:
-    """Write the configuration file (0600). Asks on a terminal for what no option gives; with --yes, or without a terminal, only options count."""
+    """Write the configuration file.
+
+    Asks on a terminal for what no option gives; with --yes, or without a terminal, only options count.
+    """
     session = session_of(ctx)
     if skip_redis and redis_url:
         raise UsageError("--skip-redis and --redis-url exclude each other.", hint="Give one of them.")

@@ -1,0 +1,164 @@
+"""`llmhost status` for people: totals, the Thinkers (nodes), the gateway, the Rememberer (cache), advice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from llmhost.cli.views.quantities import UNKNOWN, count, dollars, duration, milliseconds, percent, size
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+ADVICE_SHOWN = 3
+GOOD = frozenset({"ready", "up", "ok"})
+BAD = frozenset({"failed", "down", "unreachable", "off"})
+NO_MODEL = "No model is behind this: the rehearsal backend answers, to prove the way without one."
+
+
+def view(data: dict[str, Any]) -> Iterable[RenderableType]:
+    """The panels of a status."""
+    from rich.text import Text
+
+    fleet = data["fleet"]
+    yield Text(totals(fleet), style="bold")
+    if any(node["backend"] == "rehearsal" for node in fleet["nodes"]):
+        yield Text(NO_MODEL, style="yellow")
+    yield _panel("Thinkers", _nodes(fleet["nodes"]))
+    yield _panel("Gateway", _pairs(gateway_rows(data)))
+    yield cache_panel(data["cache"])
+    yield from _orphans(fleet["orphans"])
+    yield from _advice(data["advice"])
+
+
+def totals(fleet: dict[str, Any]) -> str:
+    """The first line: what it costs."""
+    nodes = len(fleet["nodes"])
+    parts = [
+        f"fleet {fleet['name']}",
+        f"{nodes} node{'' if nodes == 1 else 's'}",
+        f"{dollars(fleet['price_usd_per_hour'])}/h",
+        f"spent {dollars(fleet['spent_usd'])}",
+    ]
+    if fleet["budget_usd"] is not None:
+        parts.append(f"of {dollars(fleet['budget_usd'])}")
+    if fleet["lease_ends_at"]:
+        parts.append(f"until {fleet['lease_ends_at']}")
+    if fleet["inventory_age_s"] is not None:
+        parts.append(f"as of {duration(fleet['inventory_age_s'])} ago")
+    return " · ".join(parts)
+
+
+def node_row(node: dict[str, Any]) -> tuple[str, ...]:
+    """One line of the Thinkers."""
+    health = " ".join(f"{name}:{state}" for name, state in node["health"].items())
+    machine = node["gpu"] or node["provider"]
+    speed = UNKNOWN if node["tokens_per_second"] is None else f"{node['tokens_per_second']:.0f} tok/s"
+    price = f"{dollars(node['price_usd_per_hour'])}/h"
+    return (
+        node["id"],
+        node["state"],
+        machine,
+        f"{node['model'] or UNKNOWN} ({node['backend']})",
+        duration(node["uptime_s"]),
+        speed,
+        price,
+        health,
+    )
+
+
+def gateway_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
+    """The gateway, its requests and the prefix reuse behind it."""
+    gateway, requests, prefix = data["gateway"], data["requests"], data["prefix"]
+    window = f", window {count(gateway['context'])} tokens" if gateway["context"] else ""
+    asked = f"{count(requests['total'])}, {count(requests['errors'])} failed, {count(requests['in_flight'])} running"
+    return [
+        ("state", gateway["state"]),
+        ("address", gateway["url"] or UNKNOWN),
+        ("model", f"{gateway['model'] or UNKNOWN}{window}"),
+        ("requests", asked),
+        ("time", f"half within {milliseconds(requests['p50_ms'])}, 99 % within {milliseconds(requests['p99_ms'])}"),
+        ("first token", f"half within {milliseconds(requests['ttft_p50_ms'])}"),
+        ("prefix reuse", f"{percent(prefix['reuse_ratio'])} of {count(prefix['prompt_tokens'])} prompt tokens"),
+    ]
+
+
+def cache_rows(cache: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the cache holds and saved."""
+    exact, semantic = cache["exact"], cache["semantic"]
+    rows = [
+        ("state", f"{cache['state'] or UNKNOWN}, kept in {cache['store'] or UNKNOWN}"),
+        ("hit ratio", percent(cache["hit_ratio"])),
+        ("holds", f"{count(cache['entries'])} answers, {size(cache['memory_bytes'])}"),
+        ("exact", _asked(exact)),
+    ]
+    if any(semantic.values()):
+        rows.append(("semantic", _asked(semantic)))
+    rows.append(("saved", f"{count(cache['saved_tokens'])} tokens, {duration(cache['saved_seconds'])}"))
+    return rows
+
+
+def cache_panel(cache: dict[str, Any]) -> RenderableType:
+    """The Rememberer."""
+    return _panel("Rememberer", _pairs(cache_rows(cache)))
+
+
+def _asked(kind: dict[str, Any]) -> str:
+    return f"{count(kind['hits'])} hits, {count(kind['misses'])} misses, {count(kind['bypass'])} not asked"
+
+
+def _panel(title: str, body: RenderableType) -> RenderableType:
+    from rich.panel import Panel
+
+    return Panel(body, title=title, title_align="left")
+
+
+def _nodes(nodes: list[dict[str, Any]]) -> RenderableType:
+    from rich.table import Table
+
+    if not nodes:
+        return "none; start one with: llmhost up --provider local"
+    table = Table(box=None, pad_edge=False)
+    for title in ("node", "state", "machine", "model", "up for", "speed", "price", "health"):
+        table.add_column(title, overflow="fold")
+    for node in nodes:
+        name, state, *rest = node_row(node)
+        table.add_row(name, _coloured(state), *rest)
+    return table
+
+
+def _pairs(rows: list[tuple[str, str]]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, _coloured(value))
+    return table
+
+
+def _coloured(text: str) -> RenderableType:
+    from rich.text import Text
+
+    first = text.partition(",")[0]
+    style = "green" if first in GOOD else "red" if first in BAD else ""
+    return Text(text, style=style)
+
+
+def _orphans(orphans: list[dict[str, Any]]) -> Iterable[RenderableType]:
+    from rich.text import Text
+
+    for orphan in orphans:
+        price = dollars(orphan["price_usd_per_hour"])
+        yield Text(
+            f"not in any fleet, but billing: {orphan['instance_id']} at {price}/h since {orphan['since']}", style="red"
+        )
+
+
+def _advice(advice: list[dict[str, str]]) -> Iterable[RenderableType]:
+    from rich.text import Text
+
+    for item in advice[:ADVICE_SHOWN]:
+        command = f"\n  {item['command']}" if item.get("command") else ""
+        yield Text(f"→ {item['text']}{command}")

@@ -1,0 +1,116 @@
+"""How clients reach the gateway: it is made sure that there is one, after a crash or a reboot too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import llmhost
+from llmhost.core.errors import LlmhostError, NotReady, Unavailable
+from llmhost.core.ledger import Ledger
+from llmhost.core.paths import Paths
+from llmhost.core.progress import Progress
+from llmhost.core.secrets import read
+from llmhost.fleet.commit import Desk, gateway_token, restart
+from llmhost.fleet.desired import GATEWAY
+from llmhost.fleet.observed import Observed, explain_absence, observe
+from llmhost.fleet.readiness import Wait, ready_deadline
+from llmhost.tunnel.launch import ensure_supervisor
+from llmhost.tunnel.loopback import request
+
+if TYPE_CHECKING:
+    from llmhost.core.settings import Settings
+
+REQUEST_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayAccess:
+    """What a client needs. `context` is the window really loaded, in tokens."""
+
+    url: str
+    token: str = field(repr=False)
+    model: str
+    context: int
+
+
+def ensure_gateway(settings: Settings, paths: Paths, progress: Progress) -> GatewayAccess:
+    """The gateway of the fleet, up and ready: started again from the ledger if it is not, replaced if it is another version's.
+
+    Several callers at once end with the same one. Raises NotReady (`no_fleet`, `not_ready`), LlmhostError.
+    """
+    seen = observe(paths, settings.fleet)
+    if not seen.nodes:
+        raise _no_fleet(settings.fleet)
+    ready = _ready_gateway(seen)
+    if ready is None:
+        progress.phase("gateway", _what_is_wrong(paths, seen))
+        ready = _start_again(settings, paths, progress, seen.nodes[0].id)
+    model = ready["reading"]["model"]
+    token = read(paths.gateway_token_file) or gateway_token(paths)
+    return GatewayAccess(f"http://127.0.0.1:{ready['port']}", token, model["id"], model["context"])
+
+
+def gateway_request(settings: Settings, paths: Paths, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    """One authenticated call of the running gateway; its JSON.
+
+    Raises NotReady when none runs (nothing is started for it), Unavailable when it does not answer, LlmhostError with its own words when
+    it refuses.
+    """
+    seen = observe(paths, settings.fleet)
+    child = seen.children.get(GATEWAY)
+    token = read(paths.gateway_token_file)
+    if child is None or not child["port"] or token is None:
+        raise _not_running(settings.fleet, seen)
+    try:
+        answer = request(f"127.0.0.1:{child['port']}", method, path, token=token, body=body, timeout_s=REQUEST_S)
+    except OSError as error:
+        raise Unavailable(
+            f"the gateway does not answer ({error}).", hint="llmhost status", code="gateway_silent"
+        ) from error
+    if answer.status != 200 or not isinstance(answer.data, dict):
+        raise _refused(path, answer.status, answer.data)
+    return answer.data
+
+
+def _ready_gateway(seen: Observed) -> dict[str, Any] | None:
+    """The gateway's child if it needs nothing."""
+    child = seen.children.get(GATEWAY)
+    if seen.supervisor != "running" or seen.hello["version"] != llmhost.__version__ or child is None:
+        return None
+    reading = child["reading"] or {}
+    return child if child["state"] == "up" and reading.get("ready") and reading.get("model") else None
+
+
+def _start_again(settings: Settings, paths: Paths, progress: Progress, node_id: str) -> dict[str, Any]:
+    paths.create()
+    with Ledger.open(paths.ledger_file) as ledger, ensure_supervisor(paths, progress.note) as client:
+        restart(Desk(ledger, client, settings, paths, gateway_token(paths)))
+        return Wait(client, paths, progress, node_id, ready_deadline(settings)).until_ready()
+
+
+def _what_is_wrong(paths: Paths, seen: Observed) -> str:
+    if seen.supervisor in ("gone", "absent"):
+        return f"starting the gateway again: {seen.why or explain_absence(paths)}"
+    if seen.supervisor == "running" and seen.hello["version"] != llmhost.__version__:
+        return f"replacing the gateway of version {seen.hello['version']}"
+    return "waiting for the gateway"
+
+
+def _no_fleet(fleet: str) -> NotReady:
+    return NotReady(f"fleet {fleet!r} is not up.", hint="llmhost up --provider local", code="no_fleet")
+
+
+def _not_running(fleet: str, seen: Observed) -> NotReady:
+    if not seen.nodes:
+        return _no_fleet(fleet)
+    why = f": {seen.why}" if seen.why else ""
+    return NotReady(f"the gateway is not running{why}.", hint="llmhost up", code="gateway_down")
+
+
+def _refused(path: str, status: int, data: Any) -> LlmhostError:
+    said = data.get("error") if isinstance(data, dict) else None
+    words = f": {said['message']}" if isinstance(said, dict) and "message" in said else ""
+    return LlmhostError(
+        f"the gateway answered {path} with status {status}{words}.", hint="llmhost logs", code="gateway_refused"
+    )

@@ -1,0 +1,151 @@
+"""`down`: ends what a fleet runs, and makes sure that nothing is left."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from llmhost.core.errors import LlmhostError, UsageError
+from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
+from llmhost.core.paths import Paths
+from llmhost.core.progress import Progress
+from llmhost.core.result import Result
+from llmhost.fleet.commit import gateway_token
+from llmhost.fleet.desired import child_name, specs_of
+from llmhost.tunnel import lock
+from llmhost.tunnel.client import SupervisorClient
+from llmhost.tunnel.launch import end_holder, end_supervisor, find_supervisor
+from llmhost.tunnel.process import wait_gone
+
+if TYPE_CHECKING:
+    from llmhost.core.settings import Settings
+
+STOP_S = 20.0
+
+
+def down(
+    settings: Settings, paths: Paths, fleet: str, nodes: list[str], everything: bool, progress: Progress
+) -> Result:
+    """End the named nodes, the whole fleet (none named), or all fleets (`everything`). Nothing up is success.
+
+    `data` is the contract's `{destroyed, still_billing}`. With a damaged ledger everything that runs is stopped all the same, and the
+    damage is the error. Raises UsageError for a node that is not there, LlmhostError.
+    """
+    try:
+        ledger = Ledger.open_existing(paths.ledger_file)
+    except LlmhostError as damage:
+        _stop_all(paths, progress)
+        return Result(_data([], []), errors=[damage.as_dict()], exit_code=damage.exit_code)
+    if ledger is None:
+        _stop_all(paths, progress)
+        return Result(_data([], []))
+    with ledger:
+        victims, rest = _split(ledger.nodes(), fleet, nodes, everything)
+        left = (
+            _stop_some(ledger, victims, rest, settings, paths, progress)
+            if rest
+            else _stop_fleet(ledger, paths, progress)
+        )
+    return _result(victims, left)
+
+
+def _split(
+    known: list[NodeRecord], fleet: str, named: list[str], everything: bool
+) -> tuple[list[NodeRecord], list[NodeRecord]]:
+    """The nodes that go, and those that stay."""
+    ours = [node for node in known if everything or node.fleet == fleet]
+    unknown = sorted(set(named) - {node.id for node in ours})
+    if unknown:
+        raise UsageError(
+            f"fleet {fleet!r} has no node {', '.join(unknown)}.", hint="llmhost status", code="no_such_node"
+        )
+    victims = [node for node in ours if not named or node.id in named]
+    return victims, [node for node in known if node not in victims]
+
+
+def _stop_fleet(ledger: Ledger, paths: Paths, progress: Progress) -> list[int]:
+    """Nothing stays: forget it first, so that nobody starts it again, then stop the supervisor with everything under it."""
+    with ledger.transaction():
+        for node in ledger.nodes():
+            ledger.remove_node(node.id)
+        ledger.put_gateway(None)
+    return _stop_all(paths, progress)
+
+
+def _stop_all(paths: Paths, progress: Progress) -> list[int]:
+    """Stop the supervisor, and clean up after one that was killed. The processes that still run."""
+    client = find_supervisor(paths)
+    if client is None:
+        left = end_holder(paths)
+    else:
+        progress.phase("stop", "stopping; requests in flight may finish first")
+        with client:
+            left = end_supervisor(client, timeout_s=STOP_S)
+    _clean(paths)
+    return left
+
+
+def _clean(paths: Paths) -> None:
+    """Remove the lock file and the sockets that a killed supervisor left behind, under the lock: so nobody is using them."""
+    if not paths.supervisor_lock.exists():
+        return
+    descriptor = lock.try_lock(paths.supervisor_lock)
+    if descriptor is None:
+        return  # somebody has just started a new one
+    with contextlib.suppress(OSError):
+        for path in (paths.control_socket, *paths.runtime_dir.glob("node-*.sock")):
+            path.unlink(missing_ok=True)
+    lock.remove(paths.supervisor_lock, descriptor)
+
+
+def _stop_some(
+    ledger: Ledger,
+    victims: list[NodeRecord],
+    rest: list[NodeRecord],
+    settings: Settings,
+    paths: Paths,
+    progress: Progress,
+) -> list[int]:
+    """Others stay: want only those."""
+    if not victims:
+        return []
+    client = find_supervisor(paths)
+    with contextlib.ExitStack() as stack:
+        pids = _pids(stack.enter_context(client), victims) if client else []
+        with ledger.transaction():
+            gateway = ledger.gateway()
+            for node in victims:
+                ledger.remove_node(node.id)
+            if client and gateway:
+                progress.phase("stop", "stopping the named nodes")
+                _want(client, rest, gateway, settings, paths)
+    return wait_gone(pids, STOP_S)
+
+
+def _want(
+    client: SupervisorClient, rest: list[NodeRecord], gateway: GatewayRecord, settings: Settings, paths: Paths
+) -> None:
+    specs = specs_of(rest, gateway, settings, paths, gateway_token(paths))
+    client.ask("apply", children=[spec.as_dict() for spec in specs])
+
+
+def _pids(client: SupervisorClient, victims: list[NodeRecord]) -> list[int]:
+    names = {child_name(node.id) for node in victims}
+    return [child["pid"] for child in client.ask("status")["children"] if child["name"] in names and child["pid"]]
+
+
+def _result(victims: list[NodeRecord], left: list[int]) -> Result:
+    result = Result(_data(victims, left))
+    if left:
+        shown = ", ".join(map(str, left))
+        error = LlmhostError(
+            f"processes {shown} did not end.", hint=f"kill -9 {shown.replace(',', '')}", code="not_stopped"
+        )
+        result.errors.append(error.as_dict())
+        result.exit_code = error.exit_code
+    return result
+
+
+def _data(victims: list[NodeRecord], left: list[int]) -> dict[str, Any]:
+    destroyed = [{"id": node.id, "instance_id": None, "spent_usd": 0.0, "verified": not left} for node in victims]
+    return {"destroyed": destroyed, "still_billing": []}

@@ -1,0 +1,92 @@
+"""What `status` looks at: the ledger and the supervisor's memory, within a fraction of a second, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
+from llmhost.core.paths import Paths
+from llmhost.tunnel import lock, logfile
+from llmhost.tunnel.client import SupervisorSilent
+from llmhost.tunnel.launch import find_supervisor
+
+ANSWER_S = 0.3
+SupervisorState = Literal["running", "stopping", "silent", "gone", "absent"]
+# A clock set by hand or by NTP moves the moment the machine seems to have started.
+BOOT_SLACK_S = 30.0
+
+
+@dataclass(slots=True)
+class Observed:
+    """`supervisor` is `gone` when something should run and it does not, `absent` when nothing should. `why` explains the former."""
+
+    nodes: list[NodeRecord]
+    gateway: GatewayRecord | None
+    supervisor: SupervisorState
+    hello: dict[str, Any] = field(default_factory=dict)
+    children: dict[str, dict[str, Any]] = field(default_factory=dict)
+    gpu: dict[str, Any] | None = None
+    why: str | None = None
+
+
+def observe(paths: Paths, fleet: str | None) -> Observed:
+    """Look once. Raises what the ledger raises, and LlmhostError (`state_unsafe`) for a socket that is another user's."""
+    nodes, gateway = _recorded(paths, fleet)
+    try:
+        client = find_supervisor(paths, ANSWER_S)
+        if client is None:
+            return _without_supervisor(paths, nodes, gateway)
+        with client:
+            reply = client.ask("status", timeout_s=ANSWER_S)
+    except SupervisorSilent as error:
+        return Observed(nodes, gateway, "silent", why=error.message)
+    state: SupervisorState = "stopping" if reply["stopping"] else "running"
+    children = {child["name"]: child for child in reply["children"]}
+    return Observed(nodes, gateway, state, reply, children, reply["gpu"])
+
+
+def _recorded(paths: Paths, fleet: str | None) -> tuple[list[NodeRecord], GatewayRecord | None]:
+    ledger = Ledger.open_existing(paths.ledger_file)
+    if ledger is None:
+        return [], None
+    with ledger:
+        return ledger.nodes(fleet), ledger.gateway()
+
+
+def _without_supervisor(paths: Paths, nodes: list[NodeRecord], gateway: GatewayRecord | None) -> Observed:
+    if not nodes:
+        return Observed(nodes, gateway, "absent")
+    return Observed(nodes, gateway, "gone", why=explain_absence(paths))
+
+
+def explain_absence(paths: Paths) -> str:
+    """Why no supervisor runs although something should: from the lock file a crash leaves behind, and the last line of the log."""
+    holder = lock.read_holder(paths.supervisor_lock)
+    if holder is None:
+        return _stopped_in_order(paths)
+    since = datetime.fromtimestamp(holder.started_at, UTC).isoformat(timespec="seconds")
+    if holder.started_at < _booted_at() - BOOT_SLACK_S:
+        return f"this machine was restarted since the supervisor started ({since})"
+    return f"the supervisor (pid {holder.pid}, running since {since}) was killed or crashed"
+
+
+def _stopped_in_order(paths: Paths) -> str:
+    lines = logfile.tail(paths.log_file("supervisor"), 1)
+    try:
+        last = json.loads(lines[0]) if lines else {}
+    except ValueError:
+        last = {}
+    if isinstance(last, dict) and last.get("event") == "supervisor_stopped":
+        return f"the supervisor was stopped ({last.get('reason')}) at {last.get('time')}"
+    return "the supervisor is not running"
+
+
+def _booted_at() -> float:
+    clock = time.CLOCK_MONOTONIC if sys.platform == "darwin" else time.CLOCK_BOOTTIME
+    return time.time() - time.clock_gettime(clock)
+

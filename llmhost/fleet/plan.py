@@ -1,0 +1,187 @@
+"""What `up` would do, with where each value came from. Looks, and changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from llmhost.core.errors import UsageError
+from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
+from llmhost.core.paths import Paths
+from llmhost.providers.base import BackendChoice, BackendName, BackendWish, Offer
+from llmhost.providers.local import LocalProvider
+from llmhost.providers.ollama_api import same_model
+from llmhost.tunnel.gpu import read_gpu
+
+if TYPE_CHECKING:
+    from llmhost.core.settings import Settings
+
+DEFAULT_PORT = 8001  # contract §3
+INHERITED = "the fleet that is up"
+Action = Literal["create", "replace", "keep"]
+
+
+@dataclass(frozen=True, slots=True)
+class UpRequest:
+    """What was asked of `up`. None = whatever the settings say."""
+
+    provider: str | None = None
+    fleet: str | None = None
+    backend: BackendName | None = None
+    model: str | None = None
+    context: int | None = None
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One node and a gateway. `sources` says for each value who wants it; `action` what becomes of a node that is there."""
+
+    fleet: str
+    provider: str
+    node_id: str
+    choice: BackendChoice
+    wish: BackendWish
+    gateway: GatewayRecord
+    action: Action
+    offers: tuple[Offer, ...]
+    sources: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        return list(self.choice.notes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The contract's `data.plan`, and what was chosen."""
+        return {
+            "provider": self.provider,
+            "fleet": self.fleet,
+            "action": self.action,
+            "node": self.node_id,
+            "backend": self.choice.backend,
+            "model": self.choice.model,
+            "context": self.choice.context,
+            "pull": self.choice.missing,
+            "starts_ollama": "ollama_bin" in self.choice.spec,
+            "why": self.choice.why,
+            "port": self.gateway.port,
+            "port_explicit": self.gateway.explicit,
+            "sources": self.sources,
+            "offers": [offer.as_dict() for offer in self.offers],
+            "price_usd_per_hour": sum(offer.price_usd_per_hour for offer in self.offers),
+            "worst_case_usd": 0.0,  # nothing on this machine bills
+            "credit_usd": None,
+            "onstart": None,
+        }
+
+
+def make_plan(request: UpRequest, settings: Settings, paths: Paths) -> Plan:
+    """Decide what `up` would do.
+
+    Raises UsageError (a provider that is not there yet, a second fleet), Unavailable (Ollama asked for and not to be had) and what the
+    ledger raises.
+    """
+    fleet = request.fleet or settings.fleet
+    nodes, gateway = _recorded(paths)
+    _refuse_second_fleet(fleet, nodes)
+    existing = next((node for node in nodes if node.fleet == fleet), None)
+    provider, provider_source = _provider(request, settings, existing)
+    wish, sources = _wish(request, settings, existing)
+    gpu = read_gpu()
+    local = LocalProvider(settings.ollama_url, settings.ollama_bin, gpu.gpu if gpu else None)
+    choice = _keep_started_ollama(local.choose(wish), existing)
+    if INHERITED in (sources["model"], sources["backend"]) and existing and serves(existing, choice):
+        choice = replace(choice, why="it serves already")
+    port, port_source = _port(request, settings, gateway)
+    sources |= {"provider": provider_source, "port": port_source, "fleet": settings.source("fleet")}
+    action = _action(existing, choice, gateway, port)
+    node_id = existing.id if existing else "n1"
+    return Plan(fleet, provider, node_id, choice, wish, port, action, tuple(local.offers()), sources)
+
+
+def serves(node: NodeRecord, choice: BackendChoice) -> bool:
+    """Whether a node that is there already is what was chosen. A window nobody asked for may be any."""
+    same_window = choice.context is None or node.context == choice.context
+    same_backend = node.backend == choice.backend and (choice.model is None or node.model == choice.model)
+    return same_backend and same_window and node.spec.get("ollama_url") == choice.spec.get("ollama_url")
+
+
+def _recorded(paths: Paths) -> tuple[list[NodeRecord], GatewayRecord | None]:
+    ledger = Ledger.open_existing(paths.ledger_file)
+    if ledger is None:
+        return [], None
+    with ledger:
+        return ledger.nodes(), ledger.gateway()
+
+
+def _refuse_second_fleet(fleet: str, nodes: list[NodeRecord]) -> None:
+    other = next((node.fleet for node in nodes if node.fleet != fleet), None)
+    if other is not None:
+        raise UsageError(
+            f"fleet {other!r} is up, and this release serves one fleet from a state directory.",
+            hint=f"Bring it down first: llmhost down --fleet {other}",
+            code="another_fleet",
+        )
+
+
+def _provider(request: UpRequest, settings: Settings, existing: NodeRecord | None) -> tuple[str, str]:
+    provider, source = request.provider or settings.provider, _source("provider", request.provider, settings)
+    if existing and source == "default":
+        return existing.provider, INHERITED
+    if provider != "local":
+        raise UsageError(
+            f"provider {provider} comes in a later release; this one runs a fleet on this machine.",
+            hint="llmhost up --provider local",
+            code="later",
+        )
+    return provider, source
+
+
+def _wish(request: UpRequest, settings: Settings, existing: NodeRecord | None) -> tuple[BackendWish, dict[str, str]]:
+    """What was asked for; what was not is taken from the node that is there, unless that was only a stopgap."""
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name in ("backend", "model", "context"):
+        values[name] = getattr(request, name) if getattr(request, name) is not None else getattr(settings, name)
+        sources[name] = _source(name, getattr(request, name), settings)
+    if existing and not existing.spec.get("fallback") and _agrees(values, existing):
+        for name in (name for name in values if values[name] is None):
+            values[name], sources[name] = getattr(existing, name), INHERITED
+    return BackendWish(**values, pull=bool(values["model"]) and sources["model"] == "flag"), sources
+
+
+def _agrees(asked: dict[str, Any], existing: NodeRecord) -> bool:
+    """Another backend brings its own model, another model its own window: then nothing of what is there stays."""
+    if asked["backend"] not in (None, existing.backend):
+        return False
+    return asked["model"] is None or (existing.model is not None and same_model(asked["model"], existing.model))
+
+
+def _source(name: str, given: Any, settings: Settings) -> str:
+    return "flag" if given is not None and given != getattr(settings, name) else settings.source(name)
+
+
+def _port(request: UpRequest, settings: Settings, recorded: GatewayRecord | None) -> tuple[GatewayRecord, str]:
+    asked = request.port if request.port is not None else settings.gateway_port
+    if asked is not None:
+        return GatewayRecord(asked, True), "flag" if request.port is not None else settings.source("gateway_port")
+    if recorded is not None:
+        return recorded, "the gateway that was there"
+    return GatewayRecord(DEFAULT_PORT, False), "default"
+
+
+def _keep_started_ollama(choice: BackendChoice, existing: NodeRecord | None) -> BackendChoice:
+    """The Ollama that answers may be the one we started: then it stays ours to run and to stop."""
+    if not existing or choice.backend != "ollama" or existing.spec.get("ollama_url") != choice.spec.get("ollama_url"):
+        return choice
+    ours = {key: value for key, value in existing.spec.items() if key in ("ollama_bin", "ollama_env")}
+    return replace(choice, spec=choice.spec | ours)
+
+
+def _action(
+    existing: NodeRecord | None, choice: BackendChoice, gateway: GatewayRecord | None, port: GatewayRecord
+) -> Action:
+    if existing is None:
+        return "create"
+    moved = port.explicit and gateway is not None and gateway.port != port.port
+    return "keep" if serves(existing, choice) and not moved else "replace"
