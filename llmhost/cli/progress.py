@@ -59,10 +59,11 @@ class LineProgress:
 
 
 class LiveProgress:
-    """One moving line at the bottom; what is over stays above it."""
+    """One moving line at the bottom; what is over stays above it. Nothing appears (nor is rich imported) before there is news."""
 
-    def __init__(self, bar: RichProgress) -> None:
-        self._bar = bar
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+        self._bar: RichProgress | None = None
         self._task: TaskID | None = None
         self._text = ""
         self._began = 0.0
@@ -70,33 +71,37 @@ class LiveProgress:
     def phase(self, code: str, text: str) -> None:
         self.finish()
         self._text, self._began = text, time.monotonic()
-        self._task = self._bar.add_task(text, total=None, amount="")
+        self._task = self._shown().add_task(text, total=None, amount="")
 
     def transfer(self, code: str, text: str, done: int, total: int | None) -> None:
         if self._task is None or self._text != text:
             self.phase(code, text)
         if self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, amount=amount(done, total))
+            self._shown().update(self._task, completed=done, total=total, amount=amount(done, total))
 
     def note(self, text: str) -> None:
-        self._bar.console.print(text, markup=False)
+        self._shown().console.print(text, markup=False)
 
     def finish(self) -> None:
         """The phase is over: its line stays, with the time it took."""
         if self._task is not None:
-            self._bar.remove_task(self._task)
-            self._bar.console.print(f"✓ {self._text} ({time.monotonic() - self._began:.1f} s)", markup=False)
+            self._shown().remove_task(self._task)
+            self.note(f"✓ {self._text} ({time.monotonic() - self._began:.1f} s)")
             self._task = None
 
-    def abandon(self) -> None:
-        """The phase failed: no line that says it was done."""
-        self._task = None
+    def close(self) -> None:
+        """Take the moving line away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _shown(self) -> RichProgress:
+        if self._bar is None:
+            self._bar = _open_bar(self._renderer)
+        return self._bar
 
 
-@contextmanager
-def _live(renderer: Renderer) -> Iterator[LiveProgress]:
-    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as RichProgress
+def _open_bar(renderer: Renderer) -> RichProgress:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (
         SpinnerColumn(),
@@ -105,14 +110,19 @@ def _live(renderer: Renderer) -> Iterator[LiveProgress]:
         TextColumn("{task.fields[amount]}", markup=False),
         TimeElapsedColumn(),
     )
-    with RichProgress(*columns, console=renderer.console(sys.stderr), transient=True) as bar:
-        live = LiveProgress(bar)
-        try:
-            yield live
-        except BaseException:
-            live.abandon()
-            raise
+    bar = Progress(*columns, console=renderer.console(sys.stderr), transient=True)
+    bar.start()
+    return bar
+
+
+@contextmanager
+def _live(renderer: Renderer) -> Iterator[LiveProgress]:
+    live = LiveProgress(renderer)
+    try:
+        yield live
         live.finish()
+    finally:
+        live.close()
 
 
 def amount(done: int, total: int | None) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from llmhost.core.errors import LlmhostError, UsageError
+from llmhost.core.errors import Interrupted, LlmhostError, UsageError
 from llmhost.core.result import Result
 
 if TYPE_CHECKING:
@@ -126,7 +126,8 @@ class Renderer:
         return file.isatty() and not self.no_color and not os.environ.get("NO_COLOR")
 
     def _failure(self, error: dict[str, str]) -> None:
-        _write(sys.stderr, f"{self._paint(_RED, 'error:')} {error['message']}")
+        mark = "" if error["code"] == Interrupted.default_code else f"{self._paint(_RED, 'error:')} "
+        _write(sys.stderr, f"{mark}{error['message']}")
         if error["hint"]:
             _write(sys.stderr, f"  → {error['hint']}")
 

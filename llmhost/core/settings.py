@@ -131,9 +131,13 @@ class Settings(BaseSettings):
             ) from error
 
     def redis_config(self) -> RedisConfig | None:
-        """Where Redis is, or None. The URL wins over the parts, unless a stronger place than the URL's gave a host."""
+        """Where Redis is, or None.
+
+        The URL wins over the parts, unless a stronger place than the URL's gave a host. `tls` can encrypt a redis:// URL and never
+        decrypts a rediss:// one.
+        """
         if self.redis_url and self._rank("redis_url") <= self._rank("redis_host"):
-            return RedisConfig(url=self.redis_url)
+            return RedisConfig(url=self.redis_url, tls=self.redis_tls)
         if not self.redis_host:
             return None
         return RedisConfig(

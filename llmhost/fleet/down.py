@@ -14,7 +14,7 @@ from llmhost.fleet.commit import gateway_token
 from llmhost.fleet.desired import child_name, specs_of
 from llmhost.tunnel import lock
 from llmhost.tunnel.client import SupervisorClient
-from llmhost.tunnel.launch import end_holder, end_supervisor, find_supervisor
+from llmhost.tunnel.launch import await_orphans, end_holder, end_supervisor, find_supervisor
 from llmhost.tunnel.process import wait_gone
 
 if TYPE_CHECKING:
@@ -81,21 +81,22 @@ def _stop_all(paths: Paths, progress: Progress) -> list[int]:
         progress.phase("stop", "stopping; requests in flight may finish first")
         with client:
             left = end_supervisor(client, timeout_s=STOP_S)
-    _clean(paths)
-    return left
+    return left + _clean(paths)
 
 
-def _clean(paths: Paths) -> None:
-    """Remove the lock file and the sockets that a killed supervisor left behind, under the lock: so nobody is using them."""
+def _clean(paths: Paths) -> list[int]:
+    """After a supervisor that was killed: wait for its children, then remove its lock file and sockets, which nobody uses then."""
     if not paths.supervisor_lock.exists():
-        return
+        return []
     descriptor = lock.try_lock(paths.supervisor_lock)
     if descriptor is None:
-        return  # somebody has just started a new one
+        return []  # somebody has just started a new one
+    left = await_orphans(paths)
     with contextlib.suppress(OSError):
         for path in (paths.control_socket, *paths.runtime_dir.glob("node-*.sock")):
             path.unlink(missing_ok=True)
     lock.remove(paths.supervisor_lock, descriptor)
+    return left
 
 
 def _stop_some(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.tunnel import lock, logfile
-from llmhost.tunnel.client import SupervisorSilent
+from llmhost.tunnel.client import SupervisorEnded, SupervisorSilent
 from llmhost.tunnel.launch import find_supervisor
 
 ANSWER_S = 0.3
@@ -43,6 +43,8 @@ def observe(paths: Paths, fleet: str | None) -> Observed:
             return _without_supervisor(paths, nodes, gateway)
         with client:
             reply = client.ask("status", timeout_s=ANSWER_S)
+    except SupervisorEnded:
+        return _without_supervisor(paths, nodes, gateway)
     except SupervisorSilent as error:
         return Observed(nodes, gateway, "silent", why=error.message)
     state: SupervisorState = "stopping" if reply["stopping"] else "running"
@@ -89,4 +91,3 @@ def _stopped_in_order(paths: Paths) -> str:
 def _booted_at() -> float:
     clock = time.CLOCK_MONOTONIC if sys.platform == "darwin" else time.CLOCK_BOOTTIME
     return time.time() - time.clock_gettime(clock)
-

@@ -20,6 +20,11 @@ def body_too_large() -> ApiError:
     return ApiError(413, f"request exceeds the maximum of {MAX_BODY_BYTES} bytes", should_retry=False)
 
 
+def unwritable(error: Exception) -> ApiError:
+    """What could be read but not be written again: it is nested more than about 250 levels deep."""
+    return invalid(f"the request cannot be passed on: {error}")
+
+
 def parse(raw: bytes) -> dict[str, Any]:
     """The body as a dict, its types checked. Raises ApiError 400 that names the field."""
     body = _decode(raw)

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from llmhost import __version__
 from llmhost.backends.base import ModelInfo
 from llmhost.messages.errors import ApiError, invalid, model_unknown
-from llmhost.messages.request import parse
+from llmhost.messages.request import parse, unwritable
 from llmhost.proxy.guard import Guard
 from llmhost.proxy.messages_route import MessagesRoute, read_body
 from llmhost.proxy.pipeline import Pipeline
@@ -51,6 +51,8 @@ def build_app(pipeline: Pipeline, status: ServerStatus, token: str, allowed_host
     _add_internal(app, pipeline, status)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(orjson.JSONEncodeError, _on_unwritable)
+    app.add_exception_handler(Exception, _on_bug)
     return Guard(app, token, allowed_hosts)
 
 
@@ -144,6 +146,14 @@ def _model(served: ModelInfo, id: str) -> dict[str, Any]:
 async def _on_api_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return error_reply(error)
+
+
+async def _on_unwritable(_: Request, error: Exception) -> Response:
+    return error_reply(unwritable(error))
+
+
+async def _on_bug(_: Request, error: Exception) -> Response:
+    return error_reply(ApiError(500, f"internal error of llmhost ({type(error).__name__}); its log has the details"))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

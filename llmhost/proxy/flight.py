@@ -36,7 +36,9 @@ class Flight:
         self.frames: list[bytes] = []
         self.state = State.WAITING
         self.error: ApiError | None = None
-        self.began = self._loop_time()
+        loop = asyncio.get_running_loop()
+        self._loop_time = loop.time
+        self.began = loop.time()
         self.first_frame_at: float | None = None
         self.ended_at: float | None = None
         self._call = call
@@ -46,7 +48,6 @@ class Flight:
         self._listeners: set[Listener] = set()
         self._last_frame = self._last_real = self.began
         self._started_early = False
-        loop = asyncio.get_running_loop()
         self._timer = loop.call_later(timing.first_byte, self._first_bytes_due)
         self._task = loop.create_task(self._run())
 
@@ -150,10 +151,6 @@ class Flight:
         for listener in self._listeners:
             listener.wake()
         self._on_done(self)
-
-    @staticmethod
-    def _loop_time() -> float:
-        return asyncio.get_running_loop().time()
 
 
 class Listener:

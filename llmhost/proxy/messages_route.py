@@ -8,6 +8,7 @@ again, the SDK sees a protocol error), a later one by an `error` event.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,11 +19,13 @@ from starlette.types import Receive, Scope, Send
 from llmhost.messages.answer import Answer, IncompleteAnswer, answer_of
 from llmhost.messages.errors import ApiError
 from llmhost.messages.ids import request_id
-from llmhost.messages.request import MAX_BODY_BYTES, body_too_large, parse
+from llmhost.messages.request import MAX_BODY_BYTES, body_too_large, parse, unwritable
 from llmhost.messages.writer import sse
 from llmhost.proxy.flight import CUT_OFF, Listener
 from llmhost.proxy.pipeline import Pipeline, Served
 from llmhost.proxy.replies import ALWAYS, Headers, send_error, send_json
+
+log = logging.getLogger(__name__)
 
 SSE_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
 
@@ -44,10 +47,14 @@ class MessagesRoute:
         try:
             await self._answer(exchange)
         except ApiError as error:
-            exchange.outcome = "error"
-            await send_error(send, error, exchange.origin, exchange.id)
+            await exchange.fail(error)
+        except orjson.JSONEncodeError as error:
+            await exchange.fail(unwritable(error))
         except ClientGone:
             exchange.outcome = "gone"
+        except Exception:  # noqa: BLE001 - a bug of ours is one failed request in the client's own error format, with its trace in the log
+            log.exception("request failed unexpectedly", extra={"request_id": exchange.id})
+            await exchange.fail(ApiError(500, "internal error of llmhost; its log has the details"))
         finally:
             seconds = time.perf_counter() - exchange.began
             metrics.end(exchange.model, exchange.cache, exchange.outcome, seconds, exchange.first_token)
@@ -84,7 +91,14 @@ class _Exchange:
         self.cache = "bypass"
         self.outcome = "ok"
         self.first_token: float | None = None
+        self.started = False
         self.origin: Headers = []
+
+    async def fail(self, error: ApiError) -> None:
+        """Tell the client, if nothing was sent yet."""
+        self.outcome = "error"
+        if not self.started:
+            await send_error(self.send, error, self.origin, self.id)
 
     def learn(self, served: Served, pipeline: Pipeline) -> None:
         model = pipeline.backend.model()
@@ -178,6 +192,7 @@ async def _relay_stream(exchange: _Exchange, listener: Listener) -> None:
 
 async def _start_stream(exchange: _Exchange) -> None:
     headers = [SSE_TYPE, *ALWAYS, *exchange.response_headers()]
+    exchange.started = True
     await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
 
 

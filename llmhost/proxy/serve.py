@@ -20,6 +20,7 @@ from llmhost.cache.factory import open_store
 from llmhost.core.json_log import set_up_logging
 from llmhost.core.server_config import ServerConfig
 from llmhost.proxy.app import build_app
+from llmhost.proxy.corked import CorkedProtocol
 from llmhost.proxy.metrics import Metrics
 from llmhost.proxy.pipeline import Pipeline
 from llmhost.proxy.status import ServerStatus
@@ -94,7 +95,7 @@ def _uvicorn_config(config: ServerConfig) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=CorkedProtocol,
         ws="none",
         log_config=None,
         access_log=False,

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,16 @@ LAST_LINES = 5
 AFTER_KILL_S = 2.0
 
 
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 class Child:
     """Keeps `spec` running from `start` to `stop`. All methods may be called from any thread.
 
     Its end is noticed at once, because a thread waits for it. `state` is one of `starting` (runs, has not answered yet), `up`,
     `degraded` (runs, does not answer), `restarting` (ended, waits for the next try), `failed` (ended too often in a row, still tried),
-    `stopping`.
+    `stopping`. `on_pid` is called whenever there is a new process.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class Child:
         log_dir: Path,
         listener: socket.socket | None,
         events: logfile.EventLog,
+        on_pid: Callable[[], None] = _nothing,
         back_off: BackOff | None = None,
     ) -> None:
         self.spec = spec
@@ -46,6 +52,7 @@ class Child:
         self._port = listening.port_of(listener) if listener else None
         self.log_file = log_dir / f"{spec.name}.log"
         self._events = events
+        self._on_pid = on_pid
         self._back_off = back_off or BackOff()
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -188,6 +195,7 @@ class Child:
             self._process = process
             self._since, self._next_try_at = datetime.now(UTC), None
             stopped = self._stop.is_set()
+        self._on_pid()
         self._events.write("child_started", child=self.spec.name, pid=process.pid, restarts=self._restarts)
         if self.prober:
             self.prober.forget()

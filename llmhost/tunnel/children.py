@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,10 @@ class _Wanted:
 class Children:
     """Wanted children, in starting order. They are stopped in the opposite order, so that the gateway drains before its node goes."""
 
-    def __init__(self, log_dir: Path, events: logfile.EventLog, adopted: Iterable[socket.socket] = ()) -> None:
+    def __init__(
+        self, log_dir: Path, events: logfile.EventLog, on_pid: Callable[[], None], adopted: Iterable[socket.socket] = ()
+    ) -> None:
+        self._on_pid = on_pid
         self._log_dir = log_dir
         self._events = events
         self._adopted = list(adopted)
@@ -169,7 +172,7 @@ class Children:
                     self._start(name, wanted)
 
     def _start(self, name: str, wanted: _Wanted) -> None:
-        child = Child(wanted.spec, self._log_dir, wanted.listener, self._events)
+        child = Child(wanted.spec, self._log_dir, wanted.listener, self._events, self._on_pid)
         # The order of `_running` is the order of `_wanted` only while nothing was replaced; a replaced node must come before the gateway.
         self._running[name] = child
         order = list(self._wanted)

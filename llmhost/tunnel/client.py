@@ -29,6 +29,15 @@ class SupervisorSilent(LlmhostError):
         self.pid = pid
 
 
+class SupervisorEnded(LlmhostError):
+    """It ended while it was asked."""
+
+    default_code = "supervisor_ended"
+
+    def __init__(self) -> None:
+        super().__init__("the llmhost supervisor ended meanwhile.", hint="llmhost status")
+
+
 class SupervisorClient:
     """A connection to a running supervisor. `pid` is the kernel's word, not a file's."""
 
@@ -37,7 +46,7 @@ class SupervisorClient:
         self.pid = _pid(connected)
 
     def ask(self, operation: str, *, timeout_s: float = ANSWER_S, **fields: Any) -> dict[str, Any]:
-        """The reply. Raises SupervisorSilent, or LlmhostError with the supervisor's own code, message and hint."""
+        """The reply. Raises SupervisorSilent, SupervisorEnded, or LlmhostError with the supervisor's own code, message and hint."""
         return self._exchange({"op": operation, "version": llmhost.__version__, **fields}, timeout_s)[0]
 
     def handover(self, grace_s: dict[str, float]) -> list[int]:
@@ -73,10 +82,12 @@ class SupervisorClient:
         try:
             self._connection.send(message)
             received = self._connection.receive()
-        except (OSError, ProtocolError) as error:
+        except TimeoutError as error:
             raise SupervisorSilent(self.pid) from error
+        except (OSError, ProtocolError) as error:
+            raise SupervisorEnded from error
         if received is None:
-            raise SupervisorSilent(self.pid)
+            raise SupervisorEnded
         reply, descriptors = received
         if not reply.get("ok"):
             raise _failure(reply)

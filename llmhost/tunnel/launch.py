@@ -16,14 +16,15 @@ import llmhost
 from llmhost.core.errors import LlmhostError
 from llmhost.core.paths import Paths
 from llmhost.tunnel import lock, logfile
-from llmhost.tunnel.client import SupervisorClient, SupervisorSilent, connect
-from llmhost.tunnel.process import wait_gone
+from llmhost.tunnel.client import SupervisorClient, SupervisorEnded, SupervisorSilent, connect
+from llmhost.tunnel.process import end_orphans, wait_gone
 
 START_S = 5.0
 RETRY_S = 0.02
 # How long running requests may go on when a new version takes over; new ones wait in the port's queue meanwhile.
 DRAIN_S = 60.0
 STOP_MARGIN_S = 10.0
+ORPHAN_S = 3.0
 HEAL_S = 3.0  # a supervisor whose socket file was removed binds it again within a second
 LOG_LINES = 15
 
@@ -66,6 +67,7 @@ def ensure_supervisor(paths: Paths, note: Note | None = None) -> SupervisorClien
         else:
             descriptor = lock.try_lock(paths.supervisor_lock)
             if descriptor is not None:
+                await_orphans(paths)
                 return _start(paths, descriptor, [])
         if time.monotonic() > deadline:
             raise _held(paths)
@@ -81,6 +83,8 @@ def end_supervisor(
         pids = client.ask("stop", grace_s=grace_s or {})["pids"]
     except SupervisorSilent:
         timeout_s = 0.0
+    except SupervisorEnded:
+        pass
     except LlmhostError as error:
         if error.code != "stopping":
             raise
@@ -88,6 +92,15 @@ def end_supervisor(
         with contextlib.suppress(ProcessLookupError):
             os.kill(client.pid, signal.SIGKILL)
     return wait_gone([pid for pid in pids if pid], STOP_MARGIN_S)
+
+
+def await_orphans(paths: Paths) -> list[int]:
+    """After a crash: wait until the children of the one that is gone are, too, so that they hold no port and remove no socket of ours.
+
+    They end by themselves when their standard input does; one that does not is killed. The lock must be held. Returns those still there.
+    """
+    holder = lock.read_holder(paths.supervisor_lock)
+    return end_orphans(holder.children, "llmhost", ORPHAN_S) if holder else []
 
 
 def end_holder(paths: Paths) -> list[int]:
@@ -117,9 +130,7 @@ def _greet(paths: Paths, client: SupervisorClient, note: Note | None) -> tuple[S
     """The client to use, or None and whether the one we met is on its way out."""
     try:
         hello = client.ask("hello")
-    except SupervisorSilent:
-        if client.pid and not client.wait_end(0.01):
-            raise
+    except SupervisorEnded:
         client.close()
         return None, False
     if hello["stopping"]:

@@ -12,7 +12,7 @@ import errno
 import fcntl
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ _BUSY = (errno.EAGAIN, errno.EACCES)
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What a lock file says of the supervisor that wrote it. `started_at` in seconds since the epoch."""
+    """What a lock file says of the supervisor that wrote it. `started_at` in seconds since the epoch, `children` process ids."""
 
     pid: int
     version: str
     started_at: float
+    children: tuple[int, ...] = ()
 
 
 def try_lock(path: Path) -> int | None:
@@ -57,18 +58,19 @@ def is_locked(path: Path) -> bool:
 
 def write_holder(descriptor: int, holder: Holder) -> None:
     """Say who holds the lock. A full disk loses only the explanation of a later crash."""
-    text = json.dumps({"pid": holder.pid, "version": holder.version, "started_at": holder.started_at})
+    text = json.dumps(asdict(holder)).encode()
     with contextlib.suppress(OSError):
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, text.encode(), 0)
+        os.pwrite(descriptor, text, 0)
+        os.ftruncate(descriptor, len(text))
 
 
 def read_holder(path: Path) -> Holder | None:
     """Who wrote the lock file last, or None when there is no file or nothing readable in it."""
     try:
         data: Any = json.loads(path.read_text())
-        return Holder(int(data["pid"]), str(data["version"]), float(data["started_at"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        children = tuple(int(pid) for pid in data.get("children") or ())
+        return Holder(int(data["pid"]), str(data["version"]), float(data["started_at"]), children)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

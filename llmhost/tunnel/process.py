@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -46,6 +48,28 @@ def kill_group(group: int, number: signal.Signals) -> None:
     """Signal a whole process group; nothing happens when it is gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says EPERM for a group of zombies
         os.killpg(group, number)
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process; empty when it is gone or hidden."""
+    if sys.platform == "darwin":
+        shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        return shown.stdout.strip()
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def end_orphans(pids: Iterable[int], mark: str, patience_s: float) -> list[int]:
+    """Wait for processes that should end by themselves, then kill the groups of those whose command line has `mark`.
+
+    The mark is there because a number may have been given to somebody else's process since. Returns those that still run.
+    """
+    left = wait_gone([pid for pid in pids if mark in command_of(pid)], patience_s)
+    for pid in left:
+        kill_group(pid, signal.SIGKILL)
+    return wait_gone(left, patience_s)
 
 
 def describe_exit(code: int, uptime_s: float) -> str:

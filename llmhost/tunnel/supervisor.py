@@ -48,7 +48,7 @@ class Supervisor:
         self._places = places
         self._lock_fd = lock_fd
         self._events = EventLog(places.logs / "supervisor.log")
-        self._children = Children(places.logs, self._events, adopted)
+        self._children = Children(places.logs, self._events, self._write_holder, adopted)
         self._gpu = GpuWatch()
         self._started_at = time.time()
         self._ended = threading.Event()
@@ -60,7 +60,7 @@ class Supervisor:
 
     def run(self, ready: int | None = None) -> None:
         """Serve until told to stop. `ready` is a descriptor that hears of success."""
-        lock.write_holder(self._lock_fd, lock.Holder(os.getpid(), llmhost.__version__, self._started_at))
+        self._write_holder()
         self._take_signals()
         self._children.start()
         self._gpu.start()
@@ -71,6 +71,12 @@ class Supervisor:
         while not self._ended.is_set():
             os.read(self._wake_read, 64)
         self._close()
+
+    def _write_holder(self) -> None:
+        """Who we are and whom we run, for whoever finds the lock file after we were killed."""
+        if not self._handed_over:
+            pids = tuple(self._children.pids())
+            lock.write_holder(self._lock_fd, lock.Holder(os.getpid(), llmhost.__version__, self._started_at, pids))
 
     def handle(self, message: dict[str, Any]) -> Reply:
         """Answer one request of the control socket (protocol.py)."""

@@ -120,11 +120,8 @@ async def test_the_kth_line_rules_the_kth_turn():
     messages = request('go\n@rehearse tool Bash {"command": "ls"}; say one\n@rehearse say two\nthanks')["messages"]
     first = await answer({"messages": messages})
     assert (first["stop_reason"], text_of(first), tools_of(first)) == ("tool_use", "one", [("Bash", {"command": "ls"})])
-    result = (
-        {"type": "tool_result", "tool_use_id": first["content"][0]["id"], "content": "x"}
-        if "id" in first["content"][0]
-        else {"type": "tool_result", "tool_use_id": first["content"][1]["id"], "content": "x"}
-    )
+    call = next(block for block in first["content"] if block["type"] == "tool_use")
+    result = {"type": "tool_result", "tool_use_id": call["id"], "content": "x"}
     reminder = {"type": "text", "text": "<system-reminder>\n@rehearse say wrong\n</system-reminder>"}
     environment = {"role": "system", "content": "@rehearse say wrong"}
     messages = [

@@ -84,6 +84,11 @@ def test_a_mistake_is_named_with_its_line(line, why):
     assert str(caught.value).startswith(f"@rehearse {line[:40]}")
 
 
-def test_a_deeply_nested_input_is_a_mistake_and_not_a_crash():
+@pytest.mark.parametrize("value", ["[" * 100_000, "[" * 400 + "]" * 400 + "}", '"\\ud800"}', "1" * 30 + "}"])
+def test_an_input_that_cannot_be_sent_is_a_mistake_and_not_a_crash(value):
     with pytest.raises(DirectiveError):
-        parse_line('tool X {"a": ' + "[" * 100_000)
+        parse_line('tool X {"a": ' + value)
+
+
+def test_half_a_character_is_replaced():
+    assert parse_line('say "a\\ud800b"') == [Say("a\ufffdb")]

@@ -137,6 +137,14 @@ def test_malformed_bodies(server: ProxyServer, content: bytes, path: str) -> Non
     assert error_of(server.client.post(path, content=content))[:2] == (400, "invalid_request_error")
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_nesting_without_end(server: ProxyServer, path: str) -> None:
+    deep = b'{"a":' * 400 + b"1" + b"}" * 400
+    body = b'{"messages":[{"role":"user","content":[{"type":"odd","x":' + deep + b"}]}]}"
+    assert error_of(server.client.post(path, content=body))[:2] == (400, "invalid_request_error")
+    assert server.client.get("/v1/models").status_code == 200
+
+
 def test_unknown_routes_and_methods_answer_in_the_envelope(server: ProxyServer) -> None:
     assert error_of(server.client.get("/managed/settings"))[0] == 404
     assert error_of(server.client.post("/api/event_logging/batch", json={}))[0] == 404
@@ -151,7 +159,11 @@ def test_a_body_that_announces_too_much_is_refused_unread(server: ProxyServer) -
         f"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-api-key: {server.config.token}\r\n"
         f"content-length: {33 * 1024 * 1024}\r\n\r\n".encode()
     )
-    answer = raw.recv(65536)
+    answer = b""
+    while b"req_" not in answer.partition(b"\r\n\r\n")[2]:
+        piece = raw.recv(65536)
+        assert piece, answer
+        answer += piece
     raw.close()
     assert b"413" in answer.split(b"\r\n", 1)[0]
     assert b"request_too_large" in answer

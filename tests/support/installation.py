@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from llmhost.core.paths import Paths
+from llmhost.core.settings import load_settings
 from llmhost.tunnel import lock
 from llmhost.tunnel.client import connect
 from llmhost.tunnel.launch import end_supervisor
@@ -30,6 +31,10 @@ class Installation:
         for folder in self.environ.values():
             Path(folder).mkdir(mode=0o700, parents=True)
         self.paths = Paths.from_environment(self.environ)
+
+    def settings(self, **flags):
+        """As a command started here would load them; `flags` are the command line's."""
+        return load_settings({"provider": "local", **flags}, environ=self.environ, cwd=self.root)
 
     def children(self) -> list[dict]:
         """What the supervisor says of its children; none when it does not run."""

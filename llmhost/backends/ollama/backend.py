@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -135,7 +136,9 @@ class OllamaBackend:
 
     def _build(self, body: dict[str, Any], model: LoadedModel) -> Built:
         prompt = build_prompt(body, vision=model.vision, thinking=model.thinking, read_pdf=self._pdfs.get)
-        return Built(body, model, prompt, self._codec.encode(prompt, model))
+        # Whoever takes the answer whole needs no line per token; only an answer that we may have to cut short must be watched growing.
+        stream = body.get("stream") is True or bool(prompt.stop) or not prompt.tool_choice.parallel
+        return Built(body, model, prompt, self._codec.encode(prompt, model, stream=stream))
 
     def _refuse_overflow(self, built: Built) -> None:
         """Only what is certain: a wrong refusal would make Claude Code compact for nothing. Ollama itself refuses the rest."""
@@ -201,10 +204,9 @@ class OllamaBackend:
 
     async def _recount(self, built: Built) -> int:
         """Asks for the same prompt once more, for one token: the engine holds it all, so this costs about as much as one token does."""
-        once = self._codec.encode(replace(built.prompt, max_tokens=0), built.model)
-        body = orjson.loads(once.body) | {"stream": False}
+        once = self._codec.encode(replace(built.prompt, max_tokens=0), built.model, stream=False)
         try:
-            answer = await self._upstream.json("POST", once.path, body, timeout=COUNT_TIMEOUT_S)
+            answer = await self._upstream.json("POST", once.path, orjson.loads(once.body), timeout=COUNT_TIMEOUT_S)
             return int(answer["prompt_eval_count"])
         except (UpstreamError, KeyError, TypeError):
             return self._book.estimate(built.encoded)
@@ -236,6 +238,7 @@ def stop_reason(outcome: Outcome, num_predict: int, *, saw_tool: bool) -> str:
     return "max_tokens" if int(final.get("eval_count") or 0) >= num_predict else "model_context_window_exceeded"
 
 
+@lru_cache(maxsize=8)
 def answer_digest(model: LoadedModel, codec: Codec) -> str:
     """Changes whenever the same request may be answered differently: other weights, another Ollama, another way of asking."""
     return hashlib.sha256("\n".join((model.digest, model.version, codec.name)).encode()).hexdigest()

@@ -40,7 +40,9 @@ def capabilities(show: dict[str, Any]) -> frozenset[str]:
 def longest_context(show: dict[str, Any]) -> int | None:
     """The window the model was trained for, in tokens."""
     info = show.get("model_info") or {}
-    found = info.get(f"{info.get('general.architecture')}.context_length")
+    named = f"{info.get('general.architecture')}.context_length"
+    lengths = [value for key, value in info.items() if key.endswith(".context_length") and isinstance(value, int)]
+    found = info.get(named, lengths[0] if len(lengths) == 1 else None)
     return found if isinstance(found, int) else None
 
 

@@ -94,7 +94,7 @@ class Codec(Protocol):
 
     name: str
 
-    def encode(self, prompt: Prompt, model: LoadedModel) -> Encoded:
+    def encode(self, prompt: Prompt, model: LoadedModel, *, stream: bool = True) -> Encoded:
         """The request. Equal prompts give equal bytes."""
 
     def echo(self, prompt: Prompt, outcome: Outcome, model: LoadedModel) -> Segment:

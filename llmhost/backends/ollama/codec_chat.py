@@ -33,12 +33,12 @@ class ChatCodec:
 
     name = "ollama-chat/1"
 
-    def encode(self, prompt: Prompt, model: LoadedModel) -> Encoded:
+    def encode(self, prompt: Prompt, model: LoadedModel, *, stream: bool = True) -> Encoded:
         messages = list(chat_messages(prompt, plain_arguments=_plain_arguments(model)))
         rendered = [orjson.dumps(message) for message in messages]
         tools = [tool_json(tool) for tool in prompt.tools]
         limit = num_predict(prompt, model)
-        head = orjson.dumps(_settings(prompt, model, limit))
+        head = orjson.dumps({"stream": stream, **_settings(prompt, model, limit)})
         body = b'%b,"messages":[%b],"tools":[%b]}' % (head[:-1], b",".join(rendered), b",".join(tools))
         return Encoded("/api/chat", body, tuple(_segments(messages, rendered, tools)), limit)
 
@@ -67,7 +67,6 @@ def num_predict(prompt: Prompt, model: LoadedModel) -> int:
 def _settings(prompt: Prompt, model: LoadedModel, limit: int) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "model": model.name,
-        "stream": True,
         "truncate": False,
         "shift": False,
         "keep_alive": model.keep_alive,

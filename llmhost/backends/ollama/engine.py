@@ -107,6 +107,8 @@ class Engine:
         if self.loaded is None:
             await self._load()
             return
+        if running is None:
+            return
         entry = _entry(running, self.loaded.name)
         if entry is None and not str(self._config.keep_alive).startswith("-"):
             return  # with a finite keep-alive Ollama unloads an idle model, as it was told to, and loads it at the next request
@@ -115,10 +117,20 @@ class Engine:
             self.loaded = None
             await self._load()
 
-    async def _running(self) -> list[dict[str, Any]]:
-        answer = await self._upstream.json("GET", "/api/ps")
+    async def _running(self) -> list[dict[str, Any]] | None:
+        """What `/api/ps` lists; None where the server has no such route."""
+        answer = await self._optional("/api/ps")
         models = answer.get("models") if isinstance(answer, dict) else None
-        return [model for model in models or () if isinstance(model, dict)]
+        return None if answer is None else [model for model in models or () if isinstance(model, dict)]
+
+    async def _optional(self, path: str) -> Any:
+        """An answer that servers which merely speak Ollama's chat (a router, a test double) may lack: None then."""
+        try:
+            return await self._upstream.json("GET", path)
+        except UpstreamError as error:
+            if error.status in (404, 405, 501):
+                return None
+            raise
 
     async def _load(self) -> None:
         name, tag, show = await self._choose()
@@ -128,8 +140,8 @@ class Engine:
         self._starting(f"loading {name}")
         self._on_reload()
         await self._load_into_memory(name, num_ctx)
-        entry = _entry(await self._running(), name) or {}
-        version = (await self._upstream.json("GET", "/api/version") or {}).get("version")
+        entry = _entry(await self._running() or [], name) or {}
+        version = (await self._optional("/api/version") or {}).get("version")
         window = entry.get("context_length") or num_ctx or longest or 4_096
         self._ready(_loaded(name, tag, show, window, num_ctx, self._config.keep_alive, str(version or "")))
 

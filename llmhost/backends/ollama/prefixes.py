@@ -7,7 +7,10 @@ a prompt that continues one already counted, only the new part has to be guessed
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
 
 from llmhost.backends.ollama.codec import Encoded, Segment
 
@@ -42,6 +45,7 @@ class Shared:
 
 
 NOTHING = Shared()
+SIZE = attrgetter("size")
 
 
 @dataclass(slots=True)
@@ -108,15 +112,14 @@ def _best(entries: list[Counted], encoded: Encoded) -> Shared:
 
 def _shared(entry: Counted, encoded: Encoded) -> Shared:
     """Whole pieces in common, then the common beginning of the first piece that differs."""
-    count = size = 0
-    for old, new in zip(entry.segments, encoded.segments, strict=False):
-        if old.key != new.key:
-            size += max(0, common_length(old.key, new.key) - OPENING)
-            break
-        count, size = count + 1, size + new.size
-    if count < len(entry.segments):
+    old, new = entry.segments, encoded.segments
+    count = common_length(old, new)
+    size = sum(map(SIZE, new[:count]))
+    if count < len(old):
+        if count < len(new):
+            size += max(0, common_length(old[count].key, new[count].key) - OPENING)
         return Shared(size, round(entry.tokens * size / max(1, entry.size)))
-    following = encoded.segments[count].key if count < len(encoded.segments) else b""
+    following = new[count].key if count < len(new) else b""
     return Shared(size, entry.tokens, _echoed(entry, following), whole=True)
 
 
@@ -128,8 +131,8 @@ def _echoed(entry: Counted, following: bytes) -> int:
     return round(entry.answer_tokens * common / max(1, len(entry.answer.key)))
 
 
-def common_length(one: bytes, other: bytes) -> int:
-    """Length of the common beginning, found by halving: comparing slices is C, comparing bytes one by one is not."""
+def common_length(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """Length of the common beginning, found by halving: comparing slices is C, comparing item by item is not."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

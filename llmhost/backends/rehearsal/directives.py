@@ -25,6 +25,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import orjson
+
 PREFIX = "@rehearse"
 MAX_WORDS = 1_000_000
 MAX_PACE_MS = 60_000
@@ -93,6 +95,7 @@ _WORD = re.compile(r"[^\s;]+")
 _TOOL_NAME = re.compile(r"[^\s;{]+")
 _BLANK = re.compile(r"\s*")
 _DECODER = json.JSONDecoder()
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def lines_of(text: str) -> list[str]:
@@ -168,7 +171,8 @@ class _Parser:
             return {}
         try:
             value, self.at = _DECODER.raw_decode(self.line, self.at)
-        except (ValueError, RecursionError) as error:
+            orjson.dumps(value)  # refuses what Python reads and no client could: endless numbers, half characters
+        except (ValueError, TypeError, RecursionError) as error:
             raise self._error(f"the tool's input is not JSON: {error}") from None
         if not isinstance(value, dict):
             raise self._error("the tool's input must be a JSON object")
@@ -207,4 +211,4 @@ def _unquoted(text: str) -> str:
         value = json.loads(text)
     except ValueError:
         return text
-    return value if isinstance(value, str) else text
+    return _HALF_A_CHARACTER.sub("\ufffd", value) if isinstance(value, str) else text

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from llmhost.claude.command import Arguments, build_argv, is_session, needs_gateway, take_settings
-from llmhost.claude.environment import ClaudeEnvironment, build_environment
+from llmhost.claude.environment import ClaudeEnvironment, Route, build_environment
 from llmhost.claude.launch import become, write_settings
 from llmhost.claude.locate import find_claude
 from llmhost.cli.route import open_route, user_variables, warn_of_managed
@@ -22,8 +22,12 @@ def run(session: Session, args: Sequence[str]) -> NoReturn:
     binary = str(find_claude(settings.claude_bin))
     if not needs_gateway(args):
         become(build_argv(binary, args, None), os.environ)
+    launch(session, binary, args, open_route(session, settings))
+
+
+def launch(session: Session, binary: str, args: Sequence[str], route: Route) -> NoReturn:
+    """Become a `claude` that goes this way."""
     taken = take_settings(args, Path.cwd()) if is_session(args) else Arguments(tuple(args), {}, readable=False)
-    route = open_route(session, settings)
     environment = build_environment(route, os.environ, user_variables(taken.settings))
     _tell(session, environment)
     file = None

@@ -11,7 +11,7 @@ import typer
 from llmhost.cli.dispatch import session_of
 from llmhost.cli.session import Session, Spec
 from llmhost.cli.views.status import view
-from llmhost.core.errors import UsageError
+from llmhost.core.errors import Interrupted, UsageError
 from llmhost.core.result import Result
 
 if TYPE_CHECKING:
@@ -51,9 +51,12 @@ def _watch(session: Session, settings: Settings, refresh: bool) -> None:
 
     screen = session.renderer.console(sys.stdout)
     with Live(picture(), console=screen, auto_refresh=False, screen=screen.is_terminal) as live:
-        while True:
-            time.sleep(WATCH_EVERY_S)
-            live.update(picture(), refresh=True)
+        try:
+            while True:
+                time.sleep(WATCH_EVERY_S)
+                live.update(picture(), refresh=True)
+        except KeyboardInterrupt:
+            sys.exit(Interrupted.exit_code)  # the way to end it, so nothing more is said
 
 
 SPEC = Spec(run, ("llmhost status", "llmhost status --watch", "llmhost status --json | jq .data.gateway.url"), view)

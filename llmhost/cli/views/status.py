@@ -26,7 +26,8 @@ def view(data: dict[str, Any]) -> Iterable[RenderableType]:
         yield Text(NO_MODEL, style="yellow")
     yield _panel("Thinkers", _nodes(fleet["nodes"]))
     yield _panel("Gateway", _pairs(gateway_rows(data)))
-    yield cache_panel(data["cache"])
+    if fleet["nodes"]:
+        yield cache_panel(data["cache"])
     yield from _orphans(fleet["orphans"])
     yield from _advice(data["advice"])
 
@@ -51,7 +52,7 @@ def totals(fleet: dict[str, Any]) -> str:
 
 def node_row(node: dict[str, Any]) -> tuple[str, ...]:
     """One line of the Thinkers."""
-    health = " ".join(f"{name}:{state}" for name, state in node["health"].items())
+    health = " ".join(f"{name}:{state}" for name, state in node["health"].items() if state)
     machine = node["gpu"] or node["provider"]
     speed = UNKNOWN if node["tokens_per_second"] is None else f"{node['tokens_per_second']:.0f} tok/s"
     price = f"{dollars(node['price_usd_per_hour'])}/h"
@@ -72,9 +73,12 @@ def gateway_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
     gateway, requests, prefix = data["gateway"], data["requests"], data["prefix"]
     window = f", window {count(gateway['context'])} tokens" if gateway["context"] else ""
     asked = f"{count(requests['total'])}, {count(requests['errors'])} failed, {count(requests['in_flight'])} running"
+    reason = f": {gateway['reason']}" if gateway.get("reason") else ""
+    if gateway["url"] is None:
+        return [("state", f"{gateway['state']}{reason}")]
     return [
-        ("state", gateway["state"]),
-        ("address", gateway["url"] or UNKNOWN),
+        ("state", f"{gateway['state']}{reason}"),
+        ("address", gateway["url"]),
         ("model", f"{gateway['model'] or UNKNOWN}{window}"),
         ("requests", asked),
         ("time", f"half within {milliseconds(requests['p50_ms'])}, 99 % within {milliseconds(requests['p99_ms'])}"),
@@ -86,8 +90,10 @@ def gateway_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
 def cache_rows(cache: dict[str, Any]) -> list[tuple[str, str]]:
     """What the cache holds and saved."""
     exact, semantic = cache["exact"], cache["semantic"]
+    why = f": {cache['detail']}" if cache.get("detail") and cache["state"] != "ok" else ""
+    kept = f", kept in {cache['store']}" if cache["store"] else ""
     rows = [
-        ("state", f"{cache['state'] or UNKNOWN}, kept in {cache['store'] or UNKNOWN}"),
+        ("state", f"{cache['state'] or UNKNOWN}{kept}{why}"),
         ("hit ratio", percent(cache["hit_ratio"])),
         ("holds", f"{count(cache['entries'])} answers, {size(cache['memory_bytes'])}"),
         ("exact", _asked(exact)),
@@ -141,7 +147,7 @@ def _pairs(rows: list[tuple[str, str]]) -> RenderableType:
 def _coloured(text: str) -> RenderableType:
     from rich.text import Text
 
-    first = text.partition(",")[0]
+    first = text.replace(":", ",").partition(",")[0]
     style = "green" if first in GOOD else "red" if first in BAD else ""
     return Text(text, style=style)
 

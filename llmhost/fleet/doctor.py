@@ -1,0 +1,106 @@
+"""`doctor`: every prerequisite and every running part looked at, each trouble with the next command. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from llmhost.core.errors import LlmhostError
+from llmhost.core.paths import Paths
+from llmhost.core.result import Result
+from llmhost.fleet.check import Check, failed, ok, warn
+from llmhost.fleet.check_machine import check_claude, check_port, check_python, check_state
+from llmhost.fleet.check_ollama import check_ollama
+from llmhost.fleet.check_redis import check_redis
+from llmhost.fleet.status import status
+
+if TYPE_CHECKING:
+    from llmhost.core.settings import Settings
+
+UP = "llmhost up --provider local"
+_NOT_UP = "not running: no fleet is up"
+
+
+def doctor(load: Callable[[], Settings], paths: Paths) -> Result:
+    """`data.checks`: `[{name, state: ok|warn|failed, detail, command}]`; exit code 1 when one failed. `load` reads the settings."""
+    checks = list(_examine(load, paths))
+    broken = any(check.state == "failed" for check in checks)
+    return Result(data={"checks": [asdict(check) for check in checks]}, exit_code=1 if broken else 0)
+
+
+def _examine(load: Callable[[], Settings], paths: Paths) -> Iterator[Check]:
+    yield check_python()
+    try:
+        settings = load()
+    except LlmhostError as error:
+        yield failed("config", error.message, error.hint)
+        yield check_state(paths)
+        return
+    yield _check_config(settings, paths)
+    yield check_state(paths)
+    yield check_claude(settings)
+    seen = _look(settings, paths)
+    yield check_port(settings, seen["gateway"]["url"] if isinstance(seen, dict) else None)
+    yield check_ollama(settings)
+    yield check_redis(settings)
+    yield from check_fleet(seen) if isinstance(seen, dict) else (seen,)
+
+
+def _check_config(settings: Settings, paths: Paths) -> Check:
+    found = str(paths.config_file) if paths.config_file.exists() else f"{paths.config_file} is not there, defaults hold"
+    if settings.warnings:
+        return warn("config", "; ".join(settings.warnings), "llmhost config show")
+    return ok("config", found)
+
+
+def _look(settings: Settings, paths: Paths) -> dict[str, Any] | Check:
+    try:
+        return status(settings, paths, settings.fleet).data
+    except LlmhostError as error:
+        return failed("ledger", error.message, error.hint)
+
+
+def check_fleet(seen: dict[str, Any]) -> Iterator[Check]:
+    """Supervisor, gateway, nodes and cache, from the picture `status` draws. Pure."""
+    nodes = seen["fleet"]["nodes"]
+    if not nodes:
+        yield from (ok(name, _NOT_UP) for name in ("supervisor", "gateway", "node", "cache"))
+        return
+    yield _supervisor(seen["supervisor"])
+    yield _gateway(seen["gateway"])
+    yield from map(_node, nodes)
+    yield _cache(seen["cache"])
+
+
+def _supervisor(supervisor: dict[str, Any]) -> Check:
+    if supervisor["state"] != "running":
+        return failed("supervisor", supervisor["reason"] or supervisor["state"], "llmhost up")
+    if supervisor["outdated"]:
+        return warn("supervisor", f"version {supervisor['version']} still runs", "llmhost up")
+    return ok("supervisor", f"running (pid {supervisor['pid']})")
+
+
+def _gateway(gateway: dict[str, Any]) -> Check:
+    if gateway["state"] == "up":
+        return ok("gateway", f"{gateway['url']}, window {gateway['context'] or 'unknown'}")
+    detail = gateway.get("reason") or gateway["state"]
+    state = warn if gateway["state"] == "starting" else failed
+    return state("gateway", detail, "llmhost logs --source gateway")
+
+
+def _node(node: dict[str, Any]) -> Check:
+    name = f"node {node['id']}"
+    model = f"{node['model'] or 'its own model'} on {node['backend']}"
+    if node["state"] == "ready":
+        real = node["backend"] != "rehearsal"
+        return ok(name, model) if real else warn(name, "rehearses: no model is behind its answers", UP)
+    state = warn if node["state"] in ("loading", "booting", "installing", "draining") else failed
+    return state(name, f"{node['state']}: {node.get('reason') or model}", f"llmhost logs {node['id']}")
+
+
+def _cache(cache: dict[str, Any]) -> Check:
+    if cache["state"] == "degraded":
+        detail = cache.get("detail") or "its store does not answer"
+        return warn("cache", f"degraded: {detail}; requests are answered without it", "llmhost config show")
+    return ok("cache", f"{cache['state']}, kept in {cache['store']}" if cache["state"] == "ok" else "off")
