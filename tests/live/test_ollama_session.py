@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.live.conftest import StackFactory
-from tests.support.claude import claude_binary, result_text
+from tests.support.claude import Run, result_text
 from tests.support.ollama_server import OllamaServer, scripted_model
 from tests.support.stack import Stack
 
 MODEL = "scripted"
-CONTEXT = "32768"
+CONTEXT = (
+    "65536"  # below about 40,000 the script does not fit: its vocabulary is small, so 17,000 tokens are gone at once
+)
 NEW_TOKENS_FACTOR = 1.05
 
 
@@ -54,17 +54,19 @@ def ollama_stack(new_stack: StackFactory, ollama: OllamaServer) -> Stack:
     return stack
 
 
-def test_a_session_with_tools_reads_only_what_is_new(ollama_stack: Stack, ollama: OllamaServer) -> None:
-    claude_binary()
+@pytest.mark.timeout(300)  # the first prompt has 17,000 tokens, for a CPU
+def test_a_session_with_tools_reads_only_what_is_new_and_is_replayed(ollama_stack: Stack, ollama: OllamaServer) -> None:
     (node,) = ollama_stack.status()["fleet"]["nodes"]
     assert (node["backend"], node["model"]) == ("ollama", f"{MODEL}:latest")
     folder = ollama_stack.folder("session")
     (folder / "notes.txt").write_text("a note\n")
-    mark = ollama.mark()
-    run = ollama_stack.stream(
-        "please [[start]]", "--allowedTools", "Bash", "Read", "ToolSearch", "CronList", cwd=folder
-    )
 
+    def session() -> Run:
+        tools = ("--allowedTools", "Bash", "Read", "ToolSearch", "CronList")
+        return ollama_stack.stream("please [[start]]", *tools, cwd=folder, timeout_s=200)
+
+    mark = ollama.mark()
+    run = session()
     assert [block["name"] for block in run.tool_uses] == ["Bash", "Read", "ToolSearch", "CronList", "Bash"]
     assert result_text(run.tool_results[0]).startswith("from-bash\n1\n")
     assert "a note" in result_text(run.tool_results[1])
@@ -72,17 +74,13 @@ def test_a_session_with_tools_reads_only_what_is_new(ollama_stack: Stack, ollama
 
     first, *later = ollama.slots(mark)
     assert len(later) == 5
-    new = sum(after.prompt - before.prompt for before, after in zip([first, *later], later, strict=False))
-    read = sum(slot.remaining for slot in later)
-    assert read <= NEW_TOKENS_FACTOR * new, json.dumps([slot.__dict__ for slot in [first, *later]])
-    assert run.result["usage"]["cache_read_input_tokens"] > 0
-    assert ollama.loads(mark) == 0, "the window of every request is the one that is loaded"
+    new = sum(slot.prompt - slot.held for slot in later)
+    assert sum(slot.remaining for slot in later) <= NEW_TOKENS_FACTOR * new, [first, *later]
+    assert ollama.loads(mark) == 0, "every request has the window that is loaded"
+    assert run.result["usage"]["cache_read_input_tokens"] > 4 * first.prompt
 
-
-def test_the_second_time_ollama_is_not_asked(ollama_stack: Stack, ollama: OllamaServer) -> None:
-    folder: Path = ollama_stack.folder("cached")
-    first = ollama_stack.claude("-p", "hello", cwd=folder).expect()
-    assert first.stdout.strip() == "hello from the scripted model"
     mark = ollama.mark()
-    assert ollama_stack.claude("-p", "hello", cwd=folder).expect().stdout == first.stdout
-    assert ollama.slots(mark) == []
+    again = session()
+    assert again.result["result"] == "all done"
+    assert ollama.slots(mark) == [], "the second time Ollama is not asked"
+    assert ollama_stack.status()["cache"]["exact"]["hits"] == 6

@@ -83,7 +83,7 @@ class OllamaBackend:
             return None
         return ModelInfo(
             id=loaded.name,
-            digest=answer_digest(loaded, self._codec),
+            digest=answer_digest(loaded, self._codec.name),
             context=loaded.context,
             max_output=loaded.max_output,
             vision=loaded.vision,
@@ -239,6 +239,6 @@ def stop_reason(outcome: Outcome, num_predict: int, *, saw_tool: bool) -> str:
 
 
 @lru_cache(maxsize=8)
-def answer_digest(model: LoadedModel, codec: Codec) -> str:
+def answer_digest(model: LoadedModel, codec: str) -> str:
     """Changes whenever the same request may be answered differently: other weights, another Ollama, another way of asking."""
-    return hashlib.sha256("\n".join((model.digest, model.version, codec.name)).encode()).hexdigest()
+    return hashlib.sha256("\n".join((model.digest, model.version, codec)).encode()).hexdigest()

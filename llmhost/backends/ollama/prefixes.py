@@ -57,15 +57,16 @@ class PrefixBook:
     calibrated: bool = False
     _held: list[Counted] = field(default_factory=list)
     _recent: list[Counted] = field(default_factory=list)
+    _asked: tuple[Encoded, Shared] | None = None
 
     def estimate(self, encoded: Encoded) -> int:
         """Tokens of a prompt: of the part that was counted before, exactly; of the rest, by its size."""
-        shared = _best(self._recent, encoded)
+        shared = self._known(encoded)
         return shared.tokens + round((encoded.size - shared.size) * self.ratio)
 
     def at_least(self, encoded: Encoded) -> int:
         """Tokens that a prompt has for certain, or as good as: no text that is not mostly blanks has fewer for its size."""
-        shared = _best(self._recent, encoded)
+        shared = self._known(encoded)
         return shared.tokens + round((encoded.size - shared.size) * SPARSEST)
 
     def counted(self, encoded: Encoded) -> int | None:
@@ -88,12 +89,13 @@ class PrefixBook:
     ) -> None:
         """The engine has read this prompt and now holds it. `exact` False: `tokens` is our own estimate."""
         entry = Counted(encoded.segments, encoded.size, tokens, answer, answer_tokens)
-        continued = next((old for old in self._held if _shared(old, encoded).whole), None)
+        continued = next((old for old in self._held if _continues(encoded, old)), None)
         self._held = [*(old for old in self._held if old is not continued), entry][-self.slots :]
         if not exact:
             return
         # A prompt that this one continues has served its purpose; so one conversation takes one place.
-        self._recent = [*(old for old in self._recent if not _shared(old, encoded).whole), entry][-REMEMBERED:]
+        self._recent = [*(old for old in self._recent if not _continues(encoded, old)), entry][-REMEMBERED:]
+        self._asked = None
         if encoded.size >= WORTH_COUNTING:
             self._calibrate(tokens / encoded.size)
 
@@ -101,13 +103,26 @@ class PrefixBook:
         """The engine was restarted or has loaded the model anew: its cache is empty. What was counted stays right."""
         self._held = []
 
+    def _known(self, encoded: Encoded) -> Shared:
+        """The best of what was counted; the same prompt is asked about several times before it is sent."""
+        if self._asked is None or self._asked[0] is not encoded:
+            self._asked = (encoded, _best(self._recent, encoded))
+        return self._asked[1]
+
     def _calibrate(self, ratio: float) -> None:
         self.ratio = ratio if not self.calibrated else self.ratio + GUESS_WEIGHT * (ratio - self.ratio)
         self.calibrated = True
 
 
+def _continues(encoded: Encoded, entry: Counted) -> bool:
+    return encoded.segments[: len(entry.segments)] == entry.segments
+
+
 def _best(entries: list[Counted], encoded: Encoded) -> Shared:
-    return max((_shared(entry, encoded) for entry in entries), key=lambda shared: shared.size, default=NOTHING)
+    """Of the entry with the most whole pieces in common; only for that one is the piece that differs looked into."""
+    if not entries:
+        return NOTHING
+    return _shared(max(entries, key=lambda entry: common_length(entry.segments, encoded.segments)), encoded)
 
 
 def _shared(entry: Counted, encoded: Encoded) -> Shared:
