@@ -26,15 +26,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     renderer = Renderer(
         json=invocation.json, quiet=invocation.quiet, verbose=invocation.verbose, no_color=invocation.no_color
     )
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a locale that cannot write "…" is no reason to fail
+    _mend_streams()
     try:
         return _guarded(invocation, renderer)
     except BrokenPipeError:
         # Whoever read us has seen enough. What is still buffered must not raise again when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _mend_streams() -> None:
+    """Standard streams that somebody closed lead nowhere, lest the next socket opened takes their number; and any locale will do."""
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            if not _is_open(number):
+                os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - for the life of the process
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 def _guarded(invocation: Invocation, renderer: Renderer) -> int:

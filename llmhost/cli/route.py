@@ -28,7 +28,7 @@ def open_route(session: Session, settings: Settings) -> Route:
 def user_variables(given: dict[str, Any]) -> dict[str, str]:
     """What the user's settings files, and a document given with `--settings`, put into Claude Code's environment."""
     found: dict[str, str] = {}
-    for path in settings_files(os.environ, Path.cwd()):
+    for path in settings_files(os.environ, Path()):
         found |= variables(read_file(path) or {})
     return found | variables(given)
 

@@ -78,7 +78,7 @@ def read_layers(
     Raises as `load_settings` does.
     """
     env = os.environ if environ is None else environ
-    dotenv = (cwd or Path.cwd()) / ".env"
+    dotenv = (cwd or Path()) / ".env"
     extra = _read_dotenv(dotenv)
     file = config_file or Paths.from_environment(dict(env)).config_file
     layers = (

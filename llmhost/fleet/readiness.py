@@ -83,7 +83,8 @@ class Wait:
         elif now - self._failed_since > PATIENCE_S:
             raise self._not_ready(child_name(self.node_id), f"the backend failed: {backend.get('detail')}")
         if now > self.deadline:
-            raise self._not_ready(child_name(self.node_id), f"not ready in time: {_why(children, backend)}")
+            troubled = next((child["name"] for child in children if child["state"] != "up"), child_name(self.node_id))
+            raise self._not_ready(troubled, f"not ready in time: {_why(children, backend)}")
 
     def _not_ready(self, log: str, why: str) -> NotReady:
         lines = logfile.tail(self.paths.log_file(log), LOG_LINES)

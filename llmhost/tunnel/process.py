@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 POLL_S = 0.02
+_THREADS = 20 - 3  # field `num_threads` of proc_pid_stat(5), counted from `state`
 
 
 def alive(pid: int) -> bool:
@@ -31,7 +32,9 @@ def _is_zombie(pid: int) -> bool:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return False
-    return stat.rpartition(")")[2].split()[:1] in (["Z"], ["X"])
+    fields = stat.rpartition(")")[2].split()
+    # While other threads still end, the first one is shown as a zombie already, but locks and ports are still held.
+    return fields[0] in "ZX" and int(fields[_THREADS]) <= 1
 
 
 def wait_gone(pids: Iterable[int], timeout_s: float) -> list[int]:

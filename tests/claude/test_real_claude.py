@@ -62,7 +62,13 @@ def start(recorder, environment, work):
             nothing = subprocess.DEVNULL
             whole = {**environment, **env}
             process = subprocess.Popen(
-                [*command, *args], env=whole, cwd=work, stdin=nothing, stdout=nothing, stderr=nothing
+                [*command, *args],
+                env=whole,
+                cwd=work,
+                stdin=nothing,
+                stdout=nothing,
+                stderr=nothing,
+                start_new_session=True,  # signals meant for it reach nobody else
             )
             running.callback(process.wait)
             running.callback(process.kill)

@@ -24,16 +24,25 @@ def call(name: str, **arguments: object) -> str:
     return f"<tool_call>\n<function={name}>\n{parameters}</function>\n</tool_call>"
 
 
-# Each script says the trigger of the next one, which comes back in the history of the next turn.
+def step(number: int, following: str, tool_call: str) -> list[str]:
+    """A script that says the trigger of the next one, which comes back in the history, and calls a tool.
+
+    The filler keeps the triggers a hundred tokens apart: nearer ones are hard to tell for a model whose keys are kept in 16 bits.
+    """
+    return [f"Step {number} ", following, f" follows {number}. ", *(f"{number}-{word} " for word in range(FILLER)), tool_call]
+
+
+FILLER = 60
 SCRIPTS = {
     "default": ["hello ", "from the ", "scripted model"],
-    "[[start]]": ["First ", "[[two]]", " now. ", call("Bash", command="echo from-bash; seq 1 40")],
-    "[[two]]": ["Second ", "[[three]]", " then. ", call("Read", file_path="notes.txt")],
-    "[[three]]": ["Third ", "[[four]]", " look. ", call("ToolSearch", query="select:CronList", max_results=5)],
-    "[[four]]": ["Fourth ", "[[five]]", " list. ", call("CronList")],
-    "[[five]]": ["Fifth ", "[[six]]", " again. ", call("Bash", command="echo again; seq 1 30")],
+    "[[one]]": step(1, "[[two]]", call("Bash", command="echo from-bash; seq 1 40")),
+    "[[two]]": step(2, "[[three]]", call("Read", file_path="notes.txt")),
+    "[[three]]": step(3, "[[four]]", call("ToolSearch", query="select:CronList", max_results=5)),
+    "[[four]]": step(4, "[[five]]", call("CronList")),
+    "[[five]]": step(5, "[[six]]", call("Bash", command="echo again; seq 1 30")),
     "[[six]]": ["all ", "done"],
 }
+PROMPT = "[[one]] is what to do" + ", please" * 2 * FILLER
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +72,7 @@ def test_a_session_with_tools_reads_only_what_is_new_and_is_replayed(ollama_stac
 
     def session() -> Run:
         tools = ("--allowedTools", "Bash", "Read", "ToolSearch", "CronList")
-        return ollama_stack.stream("please [[start]]", *tools, cwd=folder, timeout_s=200)
+        return ollama_stack.stream(PROMPT, *tools, cwd=folder, timeout_s=200)
 
     mark = ollama.mark()
     run = session()

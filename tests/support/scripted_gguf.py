@@ -3,7 +3,8 @@
 Scripts: `{"default": [chunk, …], "[[bash]]": [chunk, …], …}`. A key is a *trigger*: a string that is one token of the vocabulary. The
 answer is the script of the trigger that stands latest in the prompt, else "default". Each chunk becomes one token, so one streamed
 piece; a chunk that is itself a trigger hands over to that script at the next turn, because it comes back in the history. A script that
-ends with `LOOP` begins again instead of ending. Keep chunks ASCII: Ollama's byte-level decoder mangles other user-defined tokens.
+ends with `LOOP` begins again instead of ending. Keep chunks ASCII: Ollama's byte-level decoder mangles other user-defined tokens. Keep two
+triggers a hundred tokens apart: the engine keeps keys in 16 bits, too coarse to tell nearer ones from each other.
 
 How it works. Embedding = constant + one-hot state. One attention head: a trigger's key has a component in a rotary pair that hardly turns
 (found at any distance) and one in a pair of angle ~2e-5 (the score falls with distance), so the softmax picks the latest trigger, and its

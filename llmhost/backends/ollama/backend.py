@@ -63,6 +63,8 @@ class OllamaBackend:
         self._engine = Engine(self._upstream, config, self._book.forget, poll_s=poll_s, hold_s=hold_s)
         self._codec: Codec = ChatCodec()
         self._gate = Gate()
+        self._parallel = config.parallel
+        self._at_work = 0
         self._pdfs = PdfShelf()
         self._built: OrderedDict[int, Built] = OrderedDict()
         self._watch: asyncio.Task[None] | None = None
@@ -120,8 +122,12 @@ class OllamaBackend:
         built = await self._prepared(call.body)
         self._refuse_overflow(built)
         async with self._gate.passing(main=bool(built.prompt.tools)), aclosing(self._answer(call, built)) as frames:
-            async for frame in frames:
-                yield frame
+            self._at_work += 1
+            try:
+                async for frame in frames:
+                    yield frame
+            finally:
+                self._at_work -= 1
 
     async def _prepared(self, body: dict[str, Any]) -> Built:
         loaded = await self._engine.model()
@@ -203,7 +209,12 @@ class OllamaBackend:
         return await self._recount(built), outcome.pieces
 
     async def _recount(self, built: Built) -> int:
-        """Asks for the same prompt once more, for one token: the engine holds it all, so this costs about as much as one token does."""
+        """Asks for the same prompt once more, for one token: the engine holds it all, so this costs about as much as one token does.
+
+        Not so when another request is waiting for the slot: it would have it first, and then the whole prompt had to be read anew.
+        """
+        if self._at_work > self._parallel:
+            return self._book.estimate(built.encoded)
         once = self._codec.encode(replace(built.prompt, max_tokens=0), built.model, stream=False)
         try:
             answer = await self._upstream.json("POST", once.path, orjson.loads(once.body), timeout=COUNT_TIMEOUT_S)

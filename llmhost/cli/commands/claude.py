@@ -27,7 +27,7 @@ def run(session: Session, args: Sequence[str]) -> NoReturn:
 
 def launch(session: Session, binary: str, args: Sequence[str], route: Route) -> NoReturn:
     """Become a `claude` that goes this way."""
-    taken = take_settings(args, Path.cwd()) if is_session(args) else Arguments(tuple(args), {}, readable=False)
+    taken = take_settings(args, Path()) if is_session(args) else Arguments(tuple(args), {}, readable=False)
     environment = build_environment(route, os.environ, user_variables(taken.settings))
     _tell(session, environment)
     file = None

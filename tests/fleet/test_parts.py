@@ -1,0 +1,137 @@
+"""Pure parts of the supervisor."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from llmhost.core.ledger import GatewayRecord, NodeRecord
+from llmhost.core.paths import Paths
+from llmhost.core.server_config import ServerConfig
+from llmhost.core.settings import load_settings
+from llmhost.fleet.desired import server_argv, specs_of
+from llmhost.tunnel import lock
+from llmhost.tunnel.backoff import BackOff
+from llmhost.tunnel.gpu import GpuFigures, parse
+from llmhost.tunnel.port_owner import port_owner
+from llmhost.tunnel.process import alive, describe_exit
+from llmhost.tunnel.spec import ChildSpec, Listen, Probe
+
+
+def test_the_back_off_doubles_up_to_its_cap_and_is_forgotten_after_a_minute_up():
+    back_off = BackOff()
+    assert [back_off.next_delay(0.1) for _ in range(9)] == [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert back_off.hopeless
+    assert back_off.next_delay(61) == 0.25
+    assert not back_off.hopeless
+
+
+def test_five_short_runs_in_a_row_are_hopeless():
+    back_off = BackOff()
+    assert [(back_off.next_delay(1), back_off.hopeless)[1] for _ in range(5)] == [False] * 4 + [True]
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        ("NVIDIA GeForce RTX 4090, 83, 22100, 24564\n", GpuFigures("RTX 4090", 0.83, 22100, 24564)),
+        ("NVIDIA A100, 10, 100, 81920\nNVIDIA A100, 30, 300, 81920\n", GpuFigures("2x A100", 0.2, 400, 163840)),
+        ("NVIDIA T1000, [N/A], 5, 4096\n", GpuFigures("T1000", None, 5, 4096)),
+        ("No devices were found\n", None),
+        ("", None),
+    ],
+)
+def test_gpu_figures(shown, expected):
+    assert parse(shown) == expected
+
+
+def test_an_exit_is_described():
+    assert describe_exit(1, 0.24) == "exited with code 1 after 0.2 s"
+    assert describe_exit(-signal.SIGKILL, 12) == "killed by SIGKILL after 12.0 s"
+
+
+def test_a_zombie_does_not_count_as_alive():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert not alive(process.pid)
+    process.wait()
+
+
+def test_the_owner_of_a_port_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert port_owner(server.getsockname()[1]).endswith(f"(pid {os.getpid()})")
+
+
+def test_the_lock_goes_to_one_and_its_text_survives_a_crash(tmp_path):
+    path = tmp_path / "lock"
+    held = lock.try_lock(path)
+    assert lock.try_lock(path) is None
+    assert lock.is_locked(path)
+    lock.write_holder(held, lock.Holder(42, "1.2.3", 1000.5, (7, 8)))
+    os.close(held)
+    assert not lock.is_locked(path)
+    assert lock.read_holder(path) == lock.Holder(42, "1.2.3", 1000.5, (7, 8))
+    again = lock.try_lock(path)
+    lock.remove(path, again)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("text", ["", "garbage", "[]", '{"pid": "x"}', '"a"'])
+def test_an_unreadable_lock_text_is_no_holder(tmp_path, text):
+    path = tmp_path / "lock"
+    path.write_text(text)
+    assert lock.read_holder(path) is None
+
+
+def test_a_spec_survives_the_control_socket():
+    spec = ChildSpec(
+        "gateway", ("a", "b"), {"token": "t"}, {"A": "1"}, Listen(8001, True), Probe("/x", None, "t"), ("/s",), 2.0
+    )
+    assert ChildSpec.from_dict(json.loads(json.dumps(spec.as_dict()))) == spec
+    assert "'t'" not in repr(spec)
+
+
+@pytest.fixture
+def specs(tmp_path):
+    paths = Paths(tmp_path, tmp_path, tmp_path)
+    settings = load_settings({"redis_url": "redis://:hidden@127.0.0.1:6379"}, environ={}, cwd=tmp_path)
+    started = {
+        "ollama_url": "http://127.0.0.1:11434",
+        "ollama_bin": "/usr/bin/ollama",
+        "ollama_env": {"OLLAMA_HOST": "127.0.0.1:11434"},
+    }
+    node = NodeRecord("n1", "default", "local", "ollama", "m:1", 65_536, "node-token", started)
+    return {spec.name: spec for spec in specs_of([node], GatewayRecord(8001, False), settings, paths, "gateway-token")}
+
+
+def test_children_are_started_in_the_order_they_need_each_other(specs):
+    assert list(specs) == ["ollama", "node-n1", "gateway"]
+    assert specs["ollama"].argv[-4:] == ("llmhost.tunnel.lifeline", "--", "/usr/bin/ollama", "serve")
+    assert specs["node-n1"].argv == specs["gateway"].argv == server_argv()
+
+
+def test_the_servers_are_told_what_to_be_on_standard_input_only(specs):
+    node = ServerConfig.from_json(json.dumps(specs["node-n1"].config))
+    gateway = ServerConfig.from_json(json.dumps(specs["gateway"].config))
+    assert (node.backend.kind, node.backend.url, node.backend.model, node.backend.context) == (
+        *("ollama", "http://127.0.0.1:11434", "m:1", 65_536),
+    )
+    assert (gateway.backend.kind, gateway.backend.url, gateway.backend.token) == (
+        "node",
+        f"unix:{node.socket}",
+        "node-token",
+    )
+    assert (node.token, gateway.token, gateway.backend.node_id) == ("node-token", "gateway-token", "n1")
+    assert node.lifeline
+    assert gateway.lifeline
+    assert not node.cache.enabled
+    assert gateway.cache.redis.url == "redis://:hidden@127.0.0.1:6379"
+    for spec in specs.values():
+        visible = json.dumps([spec.argv, spec.env]) + repr(spec)
+        assert not any(secret in visible for secret in ("node-token", "gateway-token", "hidden"))
