@@ -1,8 +1,7 @@
-"""The README and the dashboard say what is there: their settings, commands and metrics are those of the code."""
+"""The README says what is there: its settings, commands and metrics are those of the code."""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from llmhost.cli.registry import COMMANDS
 from llmhost.core.settings import Settings
 from llmhost.core.settings_layers import environment_names, file_key
-from llmhost.proxy.metrics import Metrics
+from tests.support.proxy_server import proxy, short_dir
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -43,20 +42,9 @@ def test_every_command_is_named_and_none_is_invented() -> None:
     assert used == {command.split()[0] for command in COMMANDS}
 
 
-def exported() -> set[str]:
-    """The metric names of a server; a histogram is queried by its buckets."""
-    types = re.findall(r"^# TYPE (\S+) (\S+)", Metrics("rehearsal").exposition().decode(), re.MULTILINE)
-    return {f"{name}{suffix}" for name, kind in types for suffix in ("", "_bucket" if kind == "histogram" else "")}
-
-
 def test_every_metric_exists() -> None:
+    with short_dir() as folder, proxy(folder) as server:
+        exported = server.client.get("/metrics").text
     named = set(re.findall(r"`(llmhost_[a-z_]+)", README))
     assert named
-    assert named <= exported()
-
-
-def test_the_dashboard_asks_for_metrics_that_exist() -> None:
-    panels = json.loads((ROOT / "templates" / "grafana-dashboard.json").read_text())["panels"]
-    queries = [target["expr"] for panel in panels for target in panel["targets"]]
-    assert all(set(re.findall(r"llmhost_[a-z_]+", query)) & exported() for query in queries)
-    assert {name for query in queries for name in re.findall(r"llmhost_[a-z_]+", query)} <= exported()
+    assert not {name for name in named if f"# TYPE {name} " not in exported}

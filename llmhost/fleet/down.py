@@ -41,12 +41,9 @@ def down(
         return Result(_data([], []))
     with ledger:
         victims, rest = _split(ledger.nodes(), fleet, nodes, everything)
-        left = (
-            _stop_some(ledger, victims, rest, settings, paths, progress)
-            if rest
-            else _stop_fleet(ledger, paths, progress)
-        )
-    return _result(victims, left)
+        if not rest:
+            return _stop_fleet(ledger, victims, paths, progress)
+        return _result(victims, _stop_some(ledger, victims, rest, settings, paths, progress))
 
 
 def _split(
@@ -63,13 +60,28 @@ def _split(
     return victims, [node for node in known if node not in victims]
 
 
-def _stop_fleet(ledger: Ledger, paths: Paths, progress: Progress) -> list[int]:
-    """Nothing stays: forget it first, so that nobody starts it again, then stop the supervisor with everything under it."""
-    with ledger.transaction():
-        for node in ledger.nodes():
-            ledger.remove_node(node.id)
-        ledger.put_gateway(None)
-    return _stop_all(paths, progress)
+def _stop_fleet(ledger: Ledger, victims: list[NodeRecord], paths: Paths, progress: Progress) -> Result:
+    """Nothing stays: forget it first, so that nobody starts it again, then stop the supervisor with everything under it.
+
+    A ledger that cannot be written (a full disk) keeps nothing from being stopped; it is the error then.
+    """
+    trouble = _forget(ledger)
+    result = _result(victims, _stop_all(paths, progress))
+    if trouble is not None:
+        result.errors.append(trouble.as_dict())
+        result.exit_code = trouble.exit_code
+    return result
+
+
+def _forget(ledger: Ledger) -> LlmhostError | None:
+    try:
+        with ledger.transaction():
+            for node in ledger.nodes():
+                ledger.remove_node(node.id)
+            ledger.put_gateway(None)
+    except LlmhostError as trouble:
+        return trouble
+    return None
 
 
 def _stop_all(paths: Paths, progress: Progress) -> list[int]:

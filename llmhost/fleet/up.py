@@ -49,7 +49,8 @@ def _carry_out(desk: Desk, plan: Plan, progress: Progress) -> Result:
     deadline = ready_deadline(desk.settings)
     wait = Wait(desk.client, desk.paths, progress, plan.node_id, deadline)
     choice = _decide(desk, plan, wait, progress)
-    progress.phase("start", f"starting {choice.backend} behind the gateway")
+    starting = f"starting {choice.backend} behind the gateway"
+    progress.phase("start", "looking at what runs" if plan.action == "keep" else starting)
     _node, did = commit(desk, plan, choice)
     progress.phase("ready", "waiting until it is ready")
     gateway = wait.until_ready()

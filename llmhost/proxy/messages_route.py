@@ -52,7 +52,7 @@ class MessagesRoute:
             await exchange.fail(unwritable(error))
         except ClientGone:
             exchange.outcome = "gone"
-        except Exception:  # noqa: BLE001 - a bug of ours is one failed request in the client's own error format, with its trace in the log
+        except Exception:
             log.exception("request failed unexpectedly", extra={"request_id": exchange.id})
             await exchange.fail(ApiError(500, "internal error of llmhost; its log has the details"))
         finally:

@@ -133,6 +133,9 @@ def _greet(paths: Paths, client: SupervisorClient, note: Note | None) -> tuple[S
     except SupervisorEnded:
         client.close()
         return None, False
+    except LlmhostError:
+        client.close()
+        raise
     if hello["stopping"]:
         client.wait_end(RETRY_S)
         client.close()

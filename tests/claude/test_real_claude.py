@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 
 from tests.support.claude import claude_binary, home_environment
 from tests.support.recorder import recording
-from tests.support.system import poll
+from tests.support.terminal import Terminal
 
 LAUNCH = [sys.executable, "-m", "tests.support.claude_at"]
 ROOT = Path(__file__).parents[2]
@@ -231,9 +230,6 @@ def test_what_asks_no_model_is_left_to_claude(args, ask, recorder):
 
 def test_on_a_terminal_it_is_interactive_and_without_auto_mode(recorder, environment, home, work):
     """Auto mode would send `safeguards` with every request and classify each tool call with 35,000 tokens."""
-    import pty
-    import threading
-
     (home / ".claude").mkdir(parents=True)
     trusted = {
         "hasCompletedOnboarding": True,
@@ -241,36 +237,13 @@ def test_on_a_terminal_it_is_interactive_and_without_auto_mode(recorder, environ
         "projects": {str(work): {"hasTrustDialogAccepted": True}},
     }
     (home / ".claude" / ".claude.json").write_text(json.dumps(trusted))
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(work)
-        os.execve(LAUNCH[0], [*LAUNCH, recorder.url, TOKEN, MODEL], environment)
-    shown = bytearray()
-
-    def read() -> None:
-        try:
-            while data := os.read(terminal, 65_536):
-                shown.extend(data)
-        except OSError:  # the terminal closes with its last process
-            return
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        assert poll(lambda: b"for shortcuts" in shown, LIMIT_S), shown[-2000:]
-        os.write(terminal, b"hello")
-        assert poll(lambda: b"hello" in shown, LIMIT_S)
-        os.write(terminal, b"\r")
-        request = recorder.wait_for_message()
-        assert "safeguards" not in request.body
-        assert poll(lambda: recorder.answer.split()[0].encode() in shown, LIMIT_S), shown[-2000:]
-        os.write(terminal, b"\x04\x04")
-        assert poll(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0), LIMIT_S)
-    finally:
-        try:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
-        reader.join(LIMIT_S)
-        os.close(terminal)
+    with Terminal([*LAUNCH, recorder.url, TOKEN, MODEL], environment, work) as terminal:
+        terminal.wait_for("? for shortcuts")
+        terminal.type("hello")
+        terminal.wait_for("hello")
+        terminal.type("\r")
+        assert "safeguards" not in recorder.wait_for_message().body
+        terminal.wait_for(recorder.answer)
+        terminal.press_until("\x03", "Press Ctrl-C again")
+        terminal.type("\x03")
+        assert terminal.wait_exit() == 0

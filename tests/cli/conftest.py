@@ -36,7 +36,9 @@ def home(short_tmp, monkeypatch):
     places = {"HOME": "home", "XDG_CONFIG_HOME": "config", "XDG_STATE_HOME": "state", "XDG_RUNTIME_DIR": "run"}
     for name, folder in places.items():
         monkeypatch.setenv(name, str(short_tmp / folder))
-    with socket.socket() as nobody:  # bound and not listening: what is asked for there is refused, whatever the machine runs
+    with (
+        socket.socket() as nobody
+    ):  # bound and not listening: what is asked for there is refused, whatever the machine runs
         nobody.bind(("127.0.0.1", 0))
         monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{nobody.getsockname()[1]}")
         monkeypatch.setenv("PATH", "/usr/bin:/bin")

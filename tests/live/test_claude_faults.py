@@ -63,8 +63,8 @@ def test_gateway_and_node_die_in_the_middle_of_a_session(new_stack: StackFactory
     prompt = f"@rehearse tool Bash {json.dumps({'command': command})}\n@rehearse say still here"
     run = stack.stream(prompt, "--allowedTools", "Bash")
     assert run.result["result"] == "still here"
-    assert not set(servers(stack)) & set(pids)
-    assert stack.status()["gateway"]["state"] == "up"
+    wait_until(lambda: not set(servers(stack)) & set(pids), "the end of the old servers, which may drain for a while")
+    wait_until(lambda: stack.status()["gateway"]["state"] == "up", "the new gateway")
 
 
 def test_a_killed_supervisor_is_noticed_and_replaced(new_stack: StackFactory) -> None:

@@ -29,7 +29,13 @@ def step(number: int, following: str, tool_call: str) -> list[str]:
 
     The filler keeps the triggers a hundred tokens apart: nearer ones are hard to tell for a model whose keys are kept in 16 bits.
     """
-    return [f"Step {number} ", following, f" follows {number}. ", *(f"{number}-{word} " for word in range(FILLER)), tool_call]
+    return [
+        f"Step {number} ",
+        following,
+        f" follows {number}. ",
+        *(f"{number}-{word} " for word in range(FILLER)),
+        tool_call,
+    ]
 
 
 FILLER = 60

@@ -105,23 +105,25 @@ json_values = st.recursive(
 )
 
 
+def status_of(raw: bytes) -> int:
+    """200 for what is let through (and then has a key), else the status of the refusal."""
+    try:
+        body = parse(raw)
+    except ApiError as error:
+        return error.status
+    exact_key(body, "m", b"t")
+    return 200
+
+
 @given(
     json_values
     | st.fixed_dictionaries({"messages": json_values})
     | st.fixed_dictionaries({"messages": st.just(HELLO), "tools": json_values, "system": json_values})
 )
 def test_any_json_is_either_a_request_or_a_400(value: Any) -> None:
-    try:
-        body = parse(json.dumps(value).encode())
-    except ApiError as error:
-        assert error.status == 400
-    else:
-        exact_key(body, "m", b"t")
+    assert status_of(json.dumps(value).encode()) in (200, 400)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_either_a_request_or_a_400(raw: bytes) -> None:
-    try:
-        parse(raw)
-    except ApiError as error:
-        assert error.status == 400
+    assert status_of(raw) in (200, 400)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -158,9 +159,7 @@ def test_a_leader_that_leaves_takes_nobody_with_it(node: ProxyServer, gateway: P
                 pieces = leader.aiter_raw()
                 await anext(pieces)
                 follower = asyncio.create_task(client.post("/v1/messages", json=body))
-                async with asyncio.timeout(5):
-                    while gateway_in_flight(gateway) < 2:
-                        await asyncio.sleep(0.02)
+                await asyncio.to_thread(wait_for_two, gateway)
             return await follower
 
     response = asyncio.run(run())
@@ -168,8 +167,11 @@ def test_a_leader_that_leaves_takes_nobody_with_it(node: ProxyServer, gateway: P
     assert response.json()["stop_reason"] == "end_turn"
 
 
-def gateway_in_flight(gateway: ProxyServer) -> int:
-    return gateway.status()["requests"]["in_flight"]
+def wait_for_two(gateway: ProxyServer) -> None:
+    deadline = time.monotonic() + 5
+    while gateway.status()["requests"]["in_flight"] < 2:
+        assert time.monotonic() < deadline, "the second request was not taken up beside the first"
+        time.sleep(0.02)
 
 
 def test_status_counts_what_happened(folder: Path, node: ProxyServer) -> None:

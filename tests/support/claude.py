@@ -44,6 +44,10 @@ def home_environment(home: Path) -> dict[str, str]:
     }
 
 
+class TookTooLong(AssertionError):
+    """A program that had to be killed; the text holds what it wrote until then."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One finished program."""
@@ -112,7 +116,13 @@ def result_text(block: dict[str, Any]) -> str:
 
 
 def run(argv: list[str], env: dict[str, str], cwd: Path, stdin: str = "", timeout_s: float = TIMEOUT_S) -> Run:
-    """Run a program to its end with exactly this environment. Raises subprocess.TimeoutExpired."""
+    """Run a program to its end with exactly this environment. Raises TookTooLong."""
     cwd.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(argv, env=env, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=timeout_s)
+    try:
+        done = subprocess.run(argv, env=env, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        said = [(part or b"").decode(errors="replace")[-3000:] for part in (error.stdout, error.stderr)]
+        raise TookTooLong(
+            f"{argv} did not end within {timeout_s:.0f} s\nstdout: {said[0]}\nstderr: {said[1]}"
+        ) from None
     return Run(done.returncode, done.stdout, done.stderr)

@@ -1,4 +1,4 @@
-"""Becomes `claude` the way `llmhost claude` does, but sent to an address given on the command line: `claude_at.py URL TOKEN MODEL ARGS…`."""
+"""Becomes `claude` the way `llmhost claude` does, but sent where the command line says: `claude_at URL TOKEN MODEL ARGS…`."""
 
 from __future__ import annotations
 

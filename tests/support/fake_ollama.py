@@ -1,182 +1,97 @@
-"""A small Ollama: `/api/version`, `tags`, `show`, `ps`, `pull` and `chat`, with the shapes that the real 0.24.0 answers.
-
-In a test: `with FakeOllama([Model("qwen3:8b")]) as ollama:`. As a program, to be found on PATH as `ollama`: `python -m
-tests.support.fake_ollama serve` listens on OLLAMA_HOST, has the models of the JSON file OLLAMA_MODELS names, and ignores standard input.
-"""
+"""A server that speaks Ollama's API just far enough to misbehave: for answers a real Ollama gives only when something is broken."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
-import stat
-import subprocess
-import sys
-import threading
-from dataclasses import asdict, dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
-ROOT = Path(__file__).parents[2]
-LAYERS = (("sha256:aaaa", 6000), ("sha256:bbbb", 200))
+from aiohttp import web
 
 
 @dataclass
-class Model:
-    """`loaded` is the window of a running runner, None = not loaded."""
+class Reply:
+    """What `/api/chat` answers: pieces of the body, written one by one. `breaks_off` ends the connection in the middle of the body."""
 
-    name: str
-    capabilities: list[str] | None = field(default_factory=lambda: ["completion", "tools"])
-    parameter_size: str = "8B"
-    size: int = 5_000_000_000
-    max_context: int = 262_144
-    loaded: int | None = None
-    template: str = ""
+    pieces: Sequence[bytes] = ()
+    status: int = 200
+    breaks_off: bool = False
 
 
+def line(content: str = "", **fields: Any) -> bytes:
+    """One line of a streamed answer."""
+    event = {"model": "fake", "message": {"role": "assistant", "content": content}, "done": False}
+    return json.dumps(event | fields, separators=(",", ":")).encode() + b"\n"
+
+
+def last(prompt_eval_count: int = 20, eval_count: int = 3, **fields: Any) -> bytes:
+    """The line that says done."""
+    counts = {"prompt_eval_count": prompt_eval_count, "eval_count": eval_count}
+    return line(done=True, done_reason="stop", **{**counts, **fields})
+
+
+@dataclass
 class FakeOllama:
-    """`pulls` maps what can be fetched to the model it becomes; `pull_error` makes every pull fail; `pull_cut` breaks it off."""
+    """`reply` is what the next chats get; `asked` are the bodies of those that came; `show` and `running` what the other routes tell."""
 
-    def __init__(self, models=(), pulls=None, pull_error=None, pull_cut=False, port=0):
-        self.models = {model.name: model for model in models}
-        self.pulls = pulls or {}
-        self.pull_error = pull_error
-        self.pull_cut = pull_cut
-        self.asked = []
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), type("Bound", (Handler,), {"ollama": self}))
+    reply: Reply = field(default_factory=lambda: Reply([line("hi"), last()]))
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    show: dict[str, Any] = field(default_factory=lambda: {"capabilities": ["completion", "tools"]})
+    running: dict[str, Any] = field(
+        default_factory=lambda: {"name": "fake:latest", "digest": "d1", "context_length": 1000}
+    )
+    load_status: int = 200
+    url: str = ""
 
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[FakeOllama]:
+        application = web.Application()
+        application.add_routes(
+            [
+                web.get("/api/ps", self._ps),
+                web.get("/api/tags", self._tags),
+                web.get("/api/version", self._version),
+                web.post("/api/show", self._show),
+                web.post("/api/chat", self._chat),
+            ]
+        )
+        runner = web.AppRunner(application, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
 
-    def __enter__(self):
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
-        self.thread.start()
-        return self
+    async def _ps(self, _: web.Request) -> web.Response:
+        return web.json_response({"models": [self.running]})
 
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+    async def _tags(self, _: web.Request) -> web.Response:
+        return web.json_response({"models": [{"name": "fake:latest", "digest": self.running["digest"]}]})
 
+    async def _version(self, _: web.Request) -> web.Response:
+        return web.json_response({"version": "0.99.0"})
 
-class Handler(BaseHTTPRequestHandler):
-    ollama: FakeOllama
+    async def _show(self, _: web.Request) -> web.Response:
+        return web.json_response(self.show)
 
-    def do_GET(self):
-        self.ollama.asked.append(self.path)
-        models = self.ollama.models.values()
-        answers = {
-            "/api/version": lambda: {"version": "0.24.0"},
-            "/api/tags": lambda: {"models": [self.tag(model) for model in models]},
-            "/api/ps": lambda: {"models": [{**self.tag(m), "context_length": m.loaded} for m in models if m.loaded]},
-        }
-        if self.path in answers:
-            self.reply(200, answers[self.path]())
-        else:
-            self.reply(404, {"error": "not found"})
-
-    def do_POST(self):
-        self.ollama.asked.append(self.path)
-        body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
-        model = self.find(body.get("model") or "")
-        if self.path == "/api/pull":
-            self.pull(body["model"])
-        elif model is None:
-            self.reply(404, {"error": f"model '{body.get('model')}' not found"})
-        elif self.path == "/api/show":
-            self.reply(200, self.show(model))
-        elif self.path == "/api/chat":
-            self.chat(model, body)
-        else:
-            self.reply(404, {"error": "not found"})
-
-    def find(self, name):
-        return self.ollama.models.get(name) or self.ollama.models.get(f"{name}:latest")
-
-    @staticmethod
-    def tag(model):
-        details = {"format": "gguf", "family": "qwen3", "parameter_size": model.parameter_size}
-        return {"name": model.name, "model": model.name, "size": model.size, "digest": "d" * 64, "details": details}
-
-    @staticmethod
-    def show(model):
-        shown = {
-            "modelfile": f"FROM {model.name}\n",
-            "template": model.template,
-            "details": {"family": "qwen3", "parameter_size": model.parameter_size},
-            "model_info": {"general.architecture": "qwen3", "qwen3.context_length": model.max_context},
-        }
-        return shown if model.capabilities is None else {**shown, "capabilities": model.capabilities}
-
-    def pull(self, name):
-        self.begin_stream()
-        if self.ollama.pull_error or name not in self.ollama.pulls:
-            self.line({"error": self.ollama.pull_error or "pull model manifest: file does not exist"})
-            return
-        self.line({"status": "pulling manifest"})
-        for digest, total in LAYERS:
-            for completed in (0, total // 2, total):
-                self.line({"status": f"pulling {digest[7:]}", "digest": digest, "total": total, "completed": completed})
-                if self.ollama.pull_cut:
-                    return
-        self.ollama.models[self.ollama.pulls[name].name] = self.ollama.pulls[name]
-        for status in ("verifying sha256 digest", "writing manifest", "success"):
-            self.line({"status": status})
-
-    def chat(self, model, body):
-        model.loaded = (body.get("options") or {}).get("num_ctx") or model.loaded or 4096
-        self.begin_stream()
-        said = "" if not body.get("messages") else "ready"
-        message = {"role": "assistant", "content": said}
-        counts = {"prompt_eval_count": 12, "eval_count": 1, "total_duration": 1, "load_duration": 1, "eval_duration": 1}
-        reason = "stop" if said else "load"
-        if body.get("stream", True) and said:
-            self.line({"model": model.name, "created_at": "2026-01-01T00:00:00Z", "message": message, "done": False})
-            message = {"role": "assistant", "content": ""}
-        created = {"model": model.name, "created_at": "2026-01-01T00:00:00Z"}
-        self.line({**created, "message": message, "done": True, "done_reason": reason, **counts})
-
-    def begin_stream(self):
-        self.send_response(200)
-        self.send_header("content-type", "application/x-ndjson")
-        self.end_headers()
-
-    def line(self, data):
-        self.wfile.write(json.dumps(data).encode() + b"\n")
-        self.wfile.flush()
-
-    def reply(self, status, data):
-        body = json.dumps(data).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format, *args):
-        pass
-
-
-def install(folder, models):
-    """A program `ollama` in `folder` that serves the models, with a runner process as the real one has; the environment to find them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    program = folder / "ollama"
-    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m tests.support.fake_ollama "$@"\n')
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    (folder / "models.json").write_text(json.dumps([asdict(model) for model in models]))
-    return program, {"OLLAMA_MODELS": str(folder / "models.json")}
-
-
-def main():
-    assert sys.argv[1:] == ["serve"]
-    host, port = os.environ["OLLAMA_HOST"].rsplit(":", 1)
-    assert host == "127.0.0.1"
-    models = [Model(**entry) for entry in json.loads(Path(os.environ["OLLAMA_MODELS"]).read_text())]
-    runner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    (Path(os.environ["OLLAMA_MODELS"]).parent / "pids").write_text(f"{os.getpid()} {runner.pid}")
-    ollama = FakeOllama(models, port=int(port))
-    ollama.server.serve_forever(poll_interval=0.02)
-
-
-if __name__ == "__main__":
-    main()
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        if not body["messages"]:
+            return web.json_response(
+                {"done": True} if self.load_status == 200 else {"error": "no memory"}, status=self.load_status
+            )
+        self.asked.append(body)
+        response = web.StreamResponse(status=self.reply.status)
+        await response.prepare(request)
+        for piece in self.reply.pieces:
+            await response.write(piece)
+            await asyncio.sleep(0)
+        if self.reply.breaks_off and request.transport is not None:
+            request.transport.abort()
+        return response

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -42,6 +44,14 @@ async def failure(backend: OllamaBackend, body: dict[str, Any]) -> tuple[ApiErro
     except ApiError as error:
         return error, sent
     raise AssertionError(f"no failure, but {sent!r}")
+
+
+async def until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+    """Lets the backend work until the condition holds. AssertionError when it never does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        await asyncio.sleep(0.01)
 
 
 def prompt_tokens(message: dict[str, Any]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests.support.claude import TIMEOUT_S, Run, home_environment, run
+from tests.support.claude import TIMEOUT_S, Run, TookTooLong, home_environment, run
 from tests.support.system import poll, processes_touching
 
 LLMHOST = str(Path(sys.executable).with_name("llmhost"))
@@ -45,7 +45,10 @@ class Stack:
         self, *args: str, cwd: Path | None = None, stdin: str = "", timeout_s: float = TIMEOUT_S, **env: str
     ) -> Run:
         """Run one `llmhost` command to its end."""
-        return run(self.argv(*args), {**self.env, **env}, cwd or self.work, stdin, timeout_s)
+        try:
+            return run(self.argv(*args), {**self.env, **env}, cwd or self.work, stdin, timeout_s)
+        except TookTooLong as error:
+            raise TookTooLong(f"{error}\n{self.logs()}") from None
 
     def json(self, *args: str, exit_code: int = 0) -> dict[str, Any]:
         """The `data` of a command run with `--json`."""

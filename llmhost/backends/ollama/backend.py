@@ -180,12 +180,14 @@ class OllamaBackend:
             frames = decoder.feed(chunk)
             if frames:
                 yield frames
-            if decoder.outcome.cut:
-                return
-        yield decoder.feed(b"\n")
-        if decoder.outcome.final is None and not decoder.outcome.cut:
+            if decoder.outcome.cut or decoder.outcome.failure:
+                break
+        else:
+            yield decoder.feed(b"\n")
+        outcome = decoder.outcome
+        if outcome.failure or not (outcome.final or outcome.cut):
             self._engine.suspect()
-            raise unfinished()
+            raise outcome.failure or unfinished()
 
     async def _finished(self, call: Call, built: Built, decoder: Decoder) -> bytes:
         frames, outcome = decoder.end(), decoder.outcome

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+from llmhost.messages.errors import ApiError
 from llmhost.messages.prompt import Prompt
 from llmhost.messages.writer import EventWriter
 
@@ -66,24 +67,29 @@ class Outcome:
     """What a decoder has learned of an answer besides its frames.
 
     `final` is the line that says done, with Ollama's counts. `cut` says that we have heard enough and why, `stop_sequence` which one it
-    was. `pieces` counts the parts that came, about one a token; `text` and `calls` are what the client was given.
+    was. `failure` is what Ollama reported instead of going on. `pieces` counts the parts that came, about one a token; `text` and
+    `calls` are what the client was given.
     """
 
     final: dict[str, Any] | None = None
     cut: Cut | None = None
     stop_sequence: str | None = None
+    failure: ApiError | None = None
     pieces: int = 0
     text: list[str] = field(default_factory=list)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
 
 class Decoder(Protocol):
-    """Reads one answer. After `feed` has set `outcome.final` or `outcome.cut`, `end` gives what was held back."""
+    """Reads one answer. After `feed` has set `outcome.final` or `outcome.cut`, `end` gives what was held back.
+
+    `outcome.failure` is set rather than raised, so that the frames before it are not lost.
+    """
 
     outcome: Outcome
 
     def feed(self, chunk: bytes) -> bytes:
-        """Frames for the bytes that came, whole lines or not. Raises ApiError when Ollama reports a failure."""
+        """Frames for the bytes that came, whole lines or not."""
 
     def end(self) -> bytes:
         """The last frames before the message's end."""

@@ -36,7 +36,12 @@ class ChatDecoder:
     def feed(self, chunk: bytes) -> bytes:
         lines = (self._rest + chunk).split(b"\n")
         self._rest = lines.pop()
-        return b"".join([self._line(line) for line in lines if line])
+        frames: list[bytes] = []
+        try:
+            frames.extend(self._line(line) for line in lines if line)
+        except ApiError as failure:
+            self.outcome.failure = failure
+        return b"".join(frames)
 
     def end(self) -> bytes:
         return self._close_thinking() + self._shown(self._stops.rest())

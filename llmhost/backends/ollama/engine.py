@@ -52,6 +52,7 @@ class Engine:
         self._on_reload = on_reload
         self._poll_s = poll_s
         self._hold_s = hold_s
+        self._weights: list[Any] = []
         self._failure: ApiError | None = None
         self._reached = False
         self._wake = asyncio.Event()
@@ -109,10 +110,10 @@ class Engine:
             return
         if running is None:
             return
-        entry = _entry(running, self.loaded.name)
+        entry = _entry(running, self.loaded.name, self._weights)
         if entry is None and not str(self._config.keep_alive).startswith("-"):
             return  # with a finite keep-alive Ollama unloads an idle model, as it was told to, and loads it at the next request
-        if entry is None or entry.get("digest") != self.loaded.digest:
+        if entry is None or (_is_named(entry, self.loaded.name) and entry.get("digest") != self.loaded.digest):
             log.info("ollama has unloaded or changed %s: loading it again", self.loaded.name)
             self.loaded = None
             await self._load()
@@ -134,6 +135,7 @@ class Engine:
 
     async def _load(self) -> None:
         name, tag, show = await self._choose()
+        self._weights = _weights(tag)
         longest = catalog.longest_context(show)
         context = self._config.context
         num_ctx = min(context, longest or context) if context else None
@@ -202,9 +204,24 @@ class Engine:
         self._changed = asyncio.Event()
 
 
-def _entry(models: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
-    wanted = catalog.full_name(name)
-    return next((model for model in models if catalog.full_name(str(model.get("name"))) == wanted), None)
+def _is_named(model: dict[str, Any], name: str) -> bool:
+    return catalog.full_name(str(model.get("name"))) == catalog.full_name(name)
+
+
+def _weights(model: dict[str, Any]) -> list[Any]:
+    """What tells one file of weights from another, in `/api/tags` and `/api/ps` alike."""
+    details = model.get("details") or {}
+    return [details.get(key) for key in ("family", "parameter_size", "quantization_level")]
+
+
+def _entry(running: list[dict[str, Any]], name: str, weights: list[Any]) -> dict[str, Any] | None:
+    """The loaded model of this name, or the one that serves for it.
+
+    Two models made of the same weights share one engine, which `/api/ps` shows under the name it was first loaded for.
+    """
+    named = (model for model in running if _is_named(model, name))
+    same = (model for model in running if any(weights) and _weights(model) == weights)
+    return next(named, None) or next(same, None)
 
 
 def _tag(models: list[dict[str, Any]], name: str) -> dict[str, Any]:

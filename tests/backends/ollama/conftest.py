@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -11,7 +12,7 @@ from llmhost.core.server_config import BackendConfig, Timing
 from tests.backends.ollama.scripts import SCRIPTS
 from tests.support.ollama_server import OllamaServer, scripted_model
 
-CONTEXT = 16_384
+CONTEXT = 4_096  # small, since reading a prompt on a CPU takes time that grows with its square
 
 
 def create_models(server: OllamaServer) -> None:
@@ -31,21 +32,29 @@ def ollama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OllamaServer]:
         server.stop()
 
 
+@asynccontextmanager
+async def serving(
+    url: str, model: str | None = "scripted", *, context: int = CONTEXT, hold_s: float = 20.0, poll_s: float = 0.1
+) -> AsyncIterator[OllamaBackend]:
+    """A started backend; its first request waits for the model."""
+    config = BackendConfig("ollama", url=url, model=model, context=context)
+    backend = OllamaBackend(config, Timing(), poll_s=poll_s, hold_s=hold_s)
+    await backend.start()
+    try:
+        yield backend
+    finally:
+        await backend.aclose()
+
+
 @pytest.fixture
 async def backend(ollama: OllamaServer) -> AsyncIterator[OllamaBackend]:
-    """A backend that serves the scripted model; the first request waits for it."""
-    config = BackendConfig("ollama", url=ollama.url, model="scripted", context=CONTEXT)
-    found = OllamaBackend(config, Timing(), poll_s=0.2)
-    await found.start()
-    yield found
-    await found.aclose()
+    """Serves the scripted model."""
+    async with serving(ollama.url) as found:
+        yield found
 
 
 @pytest.fixture
 async def thinker(ollama: OllamaServer) -> AsyncIterator[OllamaBackend]:
-    """A backend that serves the same model as one that reasons first."""
-    config = BackendConfig("ollama", url=ollama.url, model="thinker", context=CONTEXT)
-    found = OllamaBackend(config, Timing(), poll_s=0.2)
-    await found.start()
-    yield found
-    await found.aclose()
+    """Serves the same model as one that reasons first."""
+    async with serving(ollama.url, "thinker") as found:
+        yield found

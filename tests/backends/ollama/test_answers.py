@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import pytest
 
 from llmhost.backends.ollama.backend import OllamaBackend
+from tests.backends.ollama.conftest import CONTEXT, serving
 from tests.support import sse
-from tests.support.images import png_base64
+from tests.support.images import png
 from tests.support.ollama_calls import answer, events, failure, prompt_tokens
 from tests.support.ollama_server import OllamaServer
 
@@ -69,7 +71,7 @@ async def test_a_long_input_comes_in_small_pieces(backend: OllamaBackend) -> Non
     ]
     assert len(pieces) >= 4
     assert max(map(len, pieces)) <= 1024
-    assert json.loads("".join(pieces)) == {"content": ("0123456789abcdef\n" * 200).rstrip()}
+    assert json.loads("".join(pieces)) == {"content": "0123456789abcdef\n" * 200}
 
 
 async def test_a_null_that_the_schema_does_not_allow(backend: OllamaBackend) -> None:
@@ -132,10 +134,11 @@ async def test_max_tokens(backend: OllamaBackend) -> None:
     assert message["usage"]["output_tokens"] == 20
 
 
-async def test_the_windows_end(backend: OllamaBackend) -> None:
-    message = await answer(backend, body("[[loop]]" + " word" * 16_200, max_tokens=10_000))
+async def test_the_windows_end(ollama: OllamaServer) -> None:
+    async with serving(ollama.url, context=1024) as backend:
+        message = await answer(backend, body("[[loop]]" + " word" * 950, max_tokens=10_000))
     assert message["stop_reason"] == "model_context_window_exceeded"
-    assert prompt_tokens(message) + message["usage"]["output_tokens"] >= 16_383
+    assert prompt_tokens(message) + message["usage"]["output_tokens"] >= 1023
 
 
 async def test_prewarming_reads_the_prompt_and_says_nothing(backend: OllamaBackend, ollama: OllamaServer) -> None:
@@ -151,11 +154,11 @@ async def test_prewarming_reads_the_prompt_and_says_nothing(backend: OllamaBacke
 
 
 async def test_a_prompt_beyond_the_window(backend: OllamaBackend) -> None:
-    for words in (18_000, 40_000):  # one that Ollama refuses, and one that needs no asking
+    for words in (5_000, 40_000):  # one that Ollama refuses, and one that needs no asking
         error, sent = await failure(backend, body("word " * words))
         assert (error.status, error.type, sent) == (400, "invalid_request_error", b"")
-        found = error.message.removeprefix("prompt is too long: ").removesuffix(" tokens > 16384 maximum")
-        assert int(found) > 16_384
+        found = error.message.removeprefix("prompt is too long: ").removesuffix(f" tokens > {CONTEXT} maximum")
+        assert int(found) > CONTEXT
 
 
 async def test_a_model_that_repeats_itself_is_a_failure(backend: OllamaBackend) -> None:
@@ -190,7 +193,10 @@ async def test_a_prefilled_answer_is_continued(backend: OllamaBackend, ollama: O
 
 
 async def test_results_with_pictures_errors_and_documents(backend: OllamaBackend) -> None:
-    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": png_base64()}}
+    picture = {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": base64.b64encode(png()).decode()},
+    }
     results = [
         {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "text", "text": "see"}, picture]},
         {"type": "tool_result", "tool_use_id": "b", "content": "no such file", "is_error": True},
@@ -219,11 +225,11 @@ async def test_counting(backend: OllamaBackend) -> None:
 
 
 async def test_estimates_learn(backend: OllamaBackend) -> None:
-    long = " ".join(f"def function_{number}(argument): return argument" for number in range(300))
+    long = " ".join(f"def function_{number}(argument): return argument" for number in range(120))
     counted = prompt_tokens(await answer(backend, body(long)))
-    other = " ".join(f"def method_{number}(value): return value" for number in range(300))
+    other = " ".join(f"def method_{number}(value): return value" for number in range(120))
     estimate = backend.estimate(body(other))
-    assert abs(estimate - prompt_tokens(await answer(backend, body(other)))) <= 0.1 * counted
+    assert abs(estimate - prompt_tokens(await answer(backend, body(other)))) <= 0.3 * counted
 
 
 async def test_reasoning(thinker: OllamaBackend) -> None:
