@@ -46,11 +46,12 @@ def become(argv: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     # Python ignores these two, and what is ignored stays ignored in the program that takes our place.
-    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(ignored, signal.SIG_DFL)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGPIPE, signal.SIGXFSZ)}
     try:
         os.execve(argv[0], list(argv), dict(environment))
     except OSError as error:
+        for number, handler in before.items():  # we live on, and a closed pipe must not kill us
+            signal.signal(number, handler)
         raise LlmhostError(
             f"cannot run {argv[0]}: {error.strerror or error}.",
             hint="Check with: llmhost doctor",

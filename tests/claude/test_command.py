@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -90,10 +91,12 @@ def test_the_program_that_takes_our_place_ignores_no_signal_that_it_would_not_ig
     assert shown[0] == shown[1] != ""
 
 
-def test_a_program_that_cannot_be_run_is_told(tmp_path):
+def test_a_program_that_cannot_be_run_is_told_and_leaves_our_signals_as_they_were(tmp_path):
+    before = signal.getsignal(signal.SIGPIPE)
     with pytest.raises(LlmhostError) as caught:
         become([str(tmp_path / "nothing")], {})
     assert caught.value.code == "claude_missing"
+    assert signal.getsignal(signal.SIGPIPE) == before
 
 
 def test_the_users_settings_files_are_found_where_claude_looks(tmp_path):

@@ -8,7 +8,7 @@ from llmhost.core.errors import LlmhostError, Unavailable
 from llmhost.providers.base import BackendWish
 from llmhost.providers.local import PULL_COMMAND, LocalProvider, serve_environment
 from llmhost.providers.ollama_api import OllamaApi
-from tests.support.fake_ollama import FakeOllama, Model
+from tests.support.small_ollama import Model, SmallOllama
 from tests.support.system import free_port
 
 EMBEDDER = Model("nomic-embed-text:latest", ["embedding"], "137M", 270_000_000, 2048)
@@ -26,7 +26,7 @@ def nowhere(tmp_path, monkeypatch):
 
 
 def test_the_recommended_model_is_taken_when_it_is_there():
-    with FakeOllama(
+    with SmallOllama(
         [Model("devstral:70b", parameter_size="70B"), Model("qwen3-coder:30b", parameter_size="30.5B")]
     ) as ollama:
         choice = choose(ollama)
@@ -48,7 +48,7 @@ def test_the_recommended_model_is_taken_when_it_is_there():
     ],
 )
 def test_without_it_the_best_that_can_call_tools_serves_and_that_is_said(models, expected):
-    with FakeOllama(models) as ollama:
+    with SmallOllama(models) as ollama:
         choice = choose(ollama)
     assert choice.model == expected
     assert expected in choice.notes[0]
@@ -58,7 +58,7 @@ def test_without_it_the_best_that_can_call_tools_serves_and_that_is_said(models,
 
 @pytest.mark.parametrize("models", [[], [EMBEDDER], [Model("gemma:2b", ["completion"])]])
 def test_no_usable_model_means_rehearsal_and_how_to_get_one(models):
-    with FakeOllama(models) as ollama:
+    with SmallOllama(models) as ollama:
         choice = choose(ollama)
         assert (choice.backend, choice.fallback) == ("rehearsal", True)
         assert PULL_COMMAND in choice.notes[0]
@@ -68,26 +68,26 @@ def test_no_usable_model_means_rehearsal_and_how_to_get_one(models):
 
 
 def test_a_model_named_on_the_command_line_is_pulled_when_it_is_absent():
-    with FakeOllama([Model("qwen3:8b")]) as ollama:
+    with SmallOllama([Model("qwen3:8b")]) as ollama:
         choice = choose(ollama, model="qwen3-coder:30b", pull=True)
         assert (choice.model, choice.missing) == ("qwen3-coder:30b", True)
         assert "/api/pull" not in ollama.asked
 
 
 def test_a_model_named_elsewhere_is_not_pulled():
-    with FakeOllama([Model("qwen3:8b")]) as ollama:
+    with SmallOllama([Model("qwen3:8b")]) as ollama:
         choice = choose(ollama, model="qwen3-coder:30b")
     assert (choice.model, choice.missing) == ("qwen3:8b", False)
     assert "--model qwen3-coder:30b" in choice.notes[0]
 
 
 def test_a_named_model_is_found_without_its_tag():
-    with FakeOllama([Model("qwen3:latest"), Model("qwen3-coder:30b")]) as ollama:
+    with SmallOllama([Model("qwen3:latest"), Model("qwen3-coder:30b")]) as ollama:
         assert choose(ollama, model="qwen3", pull=True).model == "qwen3:latest"
 
 
 def test_a_named_model_without_tools_serves_with_a_warning():
-    with FakeOllama([Model("gemma:27b", ["completion"])]) as ollama:
+    with SmallOllama([Model("gemma:27b", ["completion"])]) as ollama:
         choice = choose(ollama, model="gemma:27b", pull=True)
     assert choice.model == "gemma:27b"
     assert "cannot call tools" in choice.notes[0]
@@ -107,7 +107,7 @@ def test_a_named_model_without_tools_serves_with_a_warning():
     ],
 )
 def test_the_window(model, wished, expected, warned):
-    with FakeOllama([model]) as ollama:
+    with SmallOllama([model]) as ollama:
         choice = choose(ollama, model="m:1", context=wished)
     assert choice.context == expected
     assert any("too small for Claude Code" in note for note in choice.notes) == warned
@@ -129,7 +129,7 @@ def test_what_needs_ollama_fails_without_it_and_names_the_ways_out(nowhere, wish
 
 
 def test_rehearsal_asked_for_by_name_asks_nobody():
-    with FakeOllama([Model("qwen3:8b")]) as ollama:
+    with SmallOllama([Model("qwen3:8b")]) as ollama:
         choice = choose(ollama, backend="rehearsal", context=100_000)
         assert ollama.asked == []
     assert (choice.backend, choice.context, choice.fallback, choice.notes) == ("rehearsal", 100_000, False, ())
@@ -168,7 +168,7 @@ def test_the_users_own_ollama_settings_win_but_not_the_address_nor_a_key():
 
 def test_a_pull_tells_its_bytes_over_all_files():
     told = []
-    with FakeOllama(pulls={"new:1b": Model("new:1b")}) as ollama:
+    with SmallOllama(pulls={"new:1b": Model("new:1b")}) as ollama:
         OllamaApi(ollama.url).pull("new:1b", lambda *what: told.append(what))
         assert "new:1b" in ollama.models
     transfers = [(done, total) for what, done, total in told if what == "pulling"]
@@ -185,7 +185,7 @@ def test_a_pull_tells_its_bytes_over_all_files():
     ],
 )
 def test_a_failed_pull_says_why_and_what_to_do(server, says):
-    with FakeOllama(**server) as ollama, pytest.raises(LlmhostError) as failure:
+    with SmallOllama(**server) as ollama, pytest.raises(LlmhostError) as failure:
         OllamaApi(ollama.url).pull("new:1b", lambda *_: None)
     assert failure.value.code == "pull_failed"
     assert says in failure.value.message
@@ -196,6 +196,6 @@ def test_a_failed_pull_says_why_and_what_to_do(server, says):
 def test_a_server_that_is_not_ollama_counts_as_none():
     import http.server
 
-    with FakeOllama() as ollama:
+    with SmallOllama() as ollama:
         ollama.server.RequestHandlerClass = type("Other", (http.server.BaseHTTPRequestHandler,), {})
         assert not OllamaApi(ollama.url).answers()

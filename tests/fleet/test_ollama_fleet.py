@@ -13,7 +13,7 @@ from llmhost.fleet.plan import UpRequest, make_plan
 from llmhost.fleet.status import status
 from llmhost.fleet.up import up
 from llmhost.tunnel.process import alive, wait_gone
-from tests.support.fake_ollama import FakeOllama, Model, install
+from tests.support.small_ollama import Model, SmallOllama, install
 from tests.support.system import free_port, processes_touching, wait_until
 from tests.support.told import Told
 
@@ -44,7 +44,7 @@ def pids_in(file):
 
 
 def test_an_ollama_that_answers_is_used_and_left_running(place):
-    with FakeOllama([CODER]) as ollama:
+    with SmallOllama([CODER]) as ollama:
         result = bring_up(place, ollama_host=ollama.url, gateway_port=free_port())
         assert result.data["nodes"][0]["model"] == "qwen3-coder:30b"
         assert result.data["nodes"][0]["context"] == 65_536
@@ -57,7 +57,7 @@ def test_an_ollama_that_answers_is_used_and_left_running(place):
 
 
 def test_a_model_asked_for_by_name_is_pulled_with_its_bytes_told(place):
-    with FakeOllama([Model("qwen3:8b")], pulls={"new:1b": Model("new:1b")}) as ollama:
+    with SmallOllama([Model("qwen3:8b")], pulls={"new:1b": Model("new:1b")}) as ollama:
         told = Told()
         result = bring_up(place, told, ollama_host=ollama.url, gateway_port=free_port(), model="new:1b")
         assert result.data["gateway"]["model"] == "new:1b"
@@ -68,7 +68,7 @@ def test_a_model_asked_for_by_name_is_pulled_with_its_bytes_told(place):
 
 
 def test_a_pull_that_fails_leaves_nothing_up(place):
-    with FakeOllama([Model("qwen3:8b")]) as ollama, pytest.raises(LlmhostError) as failure:
+    with SmallOllama([Model("qwen3:8b")]) as ollama, pytest.raises(LlmhostError) as failure:
         bring_up(place, ollama_host=ollama.url, gateway_port=free_port(), model="nosuch:1b")
     assert failure.value.code == "pull_failed"
     assert status(place.settings(), place.paths, "default").data["fleet"]["nodes"] == []
@@ -76,7 +76,7 @@ def test_a_pull_that_fails_leaves_nothing_up(place):
 
 
 def test_another_model_replaces_the_node_and_keeps_the_port(place):
-    with FakeOllama([CODER, Model("qwen3:8b")]) as ollama:
+    with SmallOllama([CODER, Model("qwen3:8b")]) as ollama:
         first = bring_up(place, ollama_host=ollama.url, gateway_port=free_port())
         second = bring_up(place, ollama_host=ollama.url, model="qwen3:8b")
         assert second.data["did"]["replaced"] == ["node-n1", "gateway"]
@@ -86,7 +86,7 @@ def test_another_model_replaces_the_node_and_keeps_the_port(place):
 
 
 def test_a_rehearsal_for_want_of_a_model_becomes_real_at_the_next_up(place):
-    with FakeOllama() as ollama:
+    with SmallOllama() as ollama:
         first = bring_up(place, ollama_host=ollama.url, gateway_port=free_port())
         assert first.data["nodes"][0]["backend"] == "rehearsal"
         assert "--model qwen3-coder:30b" in first.warnings[0]
@@ -96,7 +96,7 @@ def test_a_rehearsal_for_want_of_a_model_becomes_real_at_the_next_up(place):
 
 
 def test_a_small_window_is_warned_of_and_advised_on(place):
-    with FakeOllama([CODER]) as ollama:
+    with SmallOllama([CODER]) as ollama:
         result = bring_up(place, ollama_host=ollama.url, gateway_port=free_port(), context=16_384)
         assert "too small for Claude Code" in result.warnings[0]
         advice = status(place.settings(), place.paths, "default").data["advice"]

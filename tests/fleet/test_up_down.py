@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +25,8 @@ from llmhost.tunnel.loopback import request
 from llmhost.tunnel.process import wait_gone
 from tests.support.system import free_port, processes_touching, wait_until
 from tests.support.told import Told
+
+ROOT = Path(__file__).parents[2]
 
 
 def bring_up(place, told=None, **flags):
@@ -450,3 +454,31 @@ def test_a_state_folder_that_cannot_be_written_is_a_clear_error(place):
         bring_up(place)
     assert failure.value.code == "state_unwritable"
     assert failure.value.hint
+
+
+def test_down_stops_everything_even_when_nothing_can_be_written(fleet):
+    code = """
+import json, resource
+from llmhost.core.paths import Paths
+from llmhost.core.settings import load_settings
+from llmhost.fleet.down import down
+from llmhost.core.progress import SilentProgress
+settings, paths = load_settings({}), Paths.from_environment()
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+result = down(settings, paths, "default", [], False, SilentProgress())
+print(json.dumps([result.exit_code, result.errors[0]["code"]]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=fleet.environ, cwd=ROOT, capture_output=True, text=True)
+    assert json.loads(done.stdout or "null") == [1, "state_unwritable"], done.stderr
+    assert processes_touching(fleet.root) == {}
+    assert take_down(fleet).exit_code == 0
+
+
+def test_a_runtime_folder_that_is_somebody_elses_is_refused(place):
+    elsewhere = place.root / "elsewhere"
+    elsewhere.mkdir()
+    place.paths.runtime_dir.symlink_to(elsewhere)
+    with pytest.raises(LlmhostError) as failure:
+        bring_up(place)
+    assert failure.value.code == "state_unsafe"
+    assert "XDG_RUNTIME_DIR" in failure.value.hint

@@ -35,7 +35,8 @@ def last(prompt_eval_count: int = 20, eval_count: int = 3, **fields: Any) -> byt
 
 @dataclass
 class FakeOllama:
-    """`reply` is what the next chats get; `asked` are the bodies of those that came; `show` and `running` what the other routes tell."""
+    """`reply` is what the next chats get; `asked` are the bodies of those that came; `show`, `tags` and `running` what the other routes
+    tell."""
 
     reply: Reply = field(default_factory=lambda: Reply([line("hi"), last()]))
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -44,6 +45,7 @@ class FakeOllama:
         default_factory=lambda: {"name": "fake:latest", "digest": "d1", "context_length": 1000}
     )
     load_status: int = 200
+    tags: Any = None
     url: str = ""
 
     @asynccontextmanager
@@ -72,7 +74,8 @@ class FakeOllama:
         return web.json_response({"models": [self.running]})
 
     async def _tags(self, _: web.Request) -> web.Response:
-        return web.json_response({"models": [{"name": "fake:latest", "digest": self.running["digest"]}]})
+        known = {"models": [{"name": "fake:latest", "digest": self.running["digest"]}]}
+        return web.json_response(known if self.tags is None else self.tags)
 
     async def _version(self, _: web.Request) -> web.Response:
         return web.json_response({"version": "0.99.0"})

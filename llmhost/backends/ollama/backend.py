@@ -206,9 +206,10 @@ class OllamaBackend:
     async def _counts(self, built: Built, outcome: Outcome) -> tuple[int, int]:
         """Tokens of the prompt and of the answer. An answer we cut short has no last line to tell them."""
         final = outcome.final
-        if final is not None:
-            return int(final.get("prompt_eval_count") or 0), int(final.get("eval_count") or 0)
-        return await self._recount(built), outcome.pieces
+        if final is None:
+            return await self._recount(built), outcome.pieces
+        prompt = final.get("prompt_eval_count") or self._book.estimate(built.encoded)
+        return int(prompt), int(final.get("eval_count") or outcome.pieces)
 
     async def _recount(self, built: Built) -> int:
         """Asks for the same prompt once more, for one token: the engine holds it all, so this costs about as much as one token does.

@@ -18,11 +18,23 @@ def full_name(name: str) -> str:
 
 
 def candidates(models: list[dict[str, Any]], wanted: str | None) -> list[str]:
-    """The models of `/api/tags` to try, best first: the wanted one only; else qwen3-coder:30b, other coders, then the larger."""
-    sizes = {str(model.get("name")): parameters(model) for model in models}
+    """The models of `/api/tags` to try, best first: the wanted one only; else qwen3-coder:30b, other coders, then the larger.
+
+    A model that runs in Ollama's cloud is used only when it is asked for: it is not hosted here, and may cost.
+    """
     if wanted is not None:
-        return [name for name in sizes if full_name(name) == full_name(wanted)]
+        return [name for name in map(_name, models) if full_name(name) == full_name(wanted)]
+    sizes = {_name(model): parameters(model) for model in models if not is_remote(model)}
     return sorted(sizes, key=lambda name: (name != PREFERRED, "coder" not in name, -sizes[name], name))
+
+
+def _name(model: dict[str, Any]) -> str:
+    return str(model.get("name"))
+
+
+def is_remote(model: dict[str, Any]) -> bool:
+    """True for an entry that only stands for a model elsewhere."""
+    return bool(model.get("remote_host") or model.get("remote_model")) or _name(model).endswith(("-cloud", ":cloud"))
 
 
 def parameters(model: dict[str, Any]) -> float:

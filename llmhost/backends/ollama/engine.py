@@ -67,6 +67,11 @@ class Engine:
                 await self._look()
             except ModelMissing as error:
                 self._fail(str(error), model_unknown(self._config.model or catalog.PREFERRED, None), "ok")
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                # Not Ollama, or one of a later shape: the watch must outlive it, or nobody would ever look again.
+                log.exception("ollama's answer was not understood")
+                reason = f"what answers at {self._upstream.base} does not speak Ollama's API ({error})"
+                self._fail(reason, unavailable(reason, LOADING_RETRY_S), "failed")
             except UpstreamError as error:
                 pause = min(RETRY_S, self._poll_s) if error.status is None else self._poll_s
                 if self._reached or asyncio.get_running_loop().time() - started > GRACE_S:
@@ -142,7 +147,7 @@ class Engine:
         self._starting(f"loading {name}")
         self._on_reload()
         await self._load_into_memory(name, num_ctx)
-        entry = _entry(await self._running() or [], name) or {}
+        entry = _entry(await self._running() or [], name, self._weights) or {}
         version = (await self._optional("/api/version") or {}).get("version")
         window = entry.get("context_length") or num_ctx or longest or 4_096
         self._ready(_loaded(name, tag, show, window, num_ctx, self._config.keep_alive, str(version or "")))

@@ -96,8 +96,9 @@ def _lossless(key: str, value: Any) -> bool:
         return isinstance(value, list) and bool(value)
     if key == "items":
         return isinstance(value, dict)
-    inner = list(value.values()) if key == "properties" and isinstance(value, dict) else value
-    return isinstance(inner, list) and bool(inner) and all(map(_is_plain, inner))
+    if key == "properties":
+        return isinstance(value, dict) and bool(value) and all(map(_is_plain, value.values()))
+    return isinstance(value, list) and bool(value) and all(map(_is_plain, value))
 
 
 def _is_plain(schema: Any) -> bool:

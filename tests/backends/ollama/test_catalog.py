@@ -23,6 +23,16 @@ def test_the_preferred_model_comes_first_then_coders_then_the_larger() -> None:
     assert catalog.candidates(models, None) == ["qwen3-coder:30b", "x-coder:7b", "big:70b", "tiny:1b"]
 
 
+def test_a_model_elsewhere_is_used_only_when_asked_for() -> None:
+    models = [
+        model("big:480b-cloud", "480B"),
+        {**model("other", "1T"), "remote_host": "https://example.org"},
+        model("own:1b"),
+    ]
+    assert catalog.candidates(models, None) == ["own:1b"]
+    assert catalog.candidates(models, "big:480b-cloud") == ["big:480b-cloud"]
+
+
 @pytest.mark.parametrize("wanted", ["mine", "mine:latest"])
 def test_a_wanted_model_is_the_only_candidate(wanted: str) -> None:
     assert catalog.candidates([model("mine:latest"), model("other:1b")], wanted) == ["mine:latest"]

@@ -211,6 +211,15 @@ async def test_no_model_at_all(fake: FakeOllama) -> None:
         assert backend.health().detail == "Ollama has no model that can chat"
 
 
+async def test_something_that_is_not_ollama(fake: FakeOllama) -> None:
+    fake.tags = ["surprise"]
+    async with serving(fake) as backend:
+        await until(lambda: backend.health().state == "failed", "the backend to be failed")
+        assert "does not speak Ollama's API" in backend.health().detail
+        fake.tags = None
+        await until(lambda: backend.health().state == "ok", "the backend to be ok")
+
+
 async def test_a_new_version_of_the_model_is_noticed(fake: FakeOllama) -> None:
     async with serving(fake) as backend:
         await answer(backend, body())

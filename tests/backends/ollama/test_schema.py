@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmhost.backends.ollama.schema import KEPT, reduce_property, tool_json
 from llmhost.messages.prompt import Tool
+from tests.backends.ollama.conftest import CONTEXT
+from tests.support.ollama_server import OllamaServer
 
 
 def reduced(schema: dict[str, Any], description: str = "Does.") -> dict[str, Any]:
@@ -113,3 +115,31 @@ def test_at_most_one_key_is_left_to_chance_and_nothing_is_lost(schema: dict[str,
     told = detail(found["description"]) if "JSON Schema: " in found.get("description", "") else {}
     for name in schema.keys() & {*KEPT, "minimum", "$defs", "oneOf"}:
         assert found.get(name, told.get(name)) == schema[name]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    schema=st.dictionaries(
+        st.text("ab", min_size=1, max_size=2), st.dictionaries(names, values, max_size=4), max_size=3
+    )
+)
+def test_ollama_takes_any_schema_and_renders_it_the_same_way_each_time(
+    ollama: OllamaServer, schema: dict[str, Any]
+) -> None:
+    tool = json.loads(
+        tool_json(Tool("T", "Does.", {"type": ["object"], "properties": schema, "required": [1], "items": {}}))
+    )
+    request = {
+        "model": "scripted",
+        "messages": [{"role": "user", "content": "hi"}],
+        "tools": [tool],
+        "options": {"num_ctx": CONTEXT},
+        "_debug_render_only": True,
+    }
+    renders = {ollama.ask("/api/chat", request)["_debug_info"]["rendered_template"] for _ in range(3)}
+    assert len(renders) == 1
+
+
+def test_the_schemas_of_a_conversation_are_reduced_once() -> None:
+    tool = Tool("T", "Does.", {"properties": {"a": {"type": "string"}}})
+    assert tool_json(tool) is tool_json(Tool("T", "Does.", {"properties": {"a": {"type": "string"}}}))
