@@ -7,6 +7,7 @@ first item, even b"", says "accepted"; an `ApiError` before that has its own HTT
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -28,6 +29,11 @@ class ModelInfo:
     tools: bool = True
     thinking: bool = False
     created_at: str = "2026-01-01T00:00:00Z"
+
+    @property
+    def identity(self) -> str:
+        """What an answer depends on besides the request. Not the window: it decides whether there is an answer, not which."""
+        return hashlib.blake2b(f"{self.id}\n{self.digest}".encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ class Call:
     writer: EventWriter
     headers: dict[str, str] = field(default_factory=dict)
     session: str | None = None
+    served: str | None = None  # set by the backend before it accepts: `identity` of the model that really answers
 
 
 @dataclass(slots=True)

@@ -24,12 +24,21 @@ POOL_IDLE_S = 30.0
 class UpstreamError(Exception):
     """The upstream could not be reached (`status` None), or answered an error status.
 
-    `refused` tells that no connection came about, so that the request was certainly not begun.
+    `refused` tells that no connection came about, so that the request was certainly not begun; `timed_out` that it is silent.
     """
 
-    def __init__(self, message: str, status: int | None = None, body: bytes = b"", *, refused: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        body: bytes = b"",
+        *,
+        refused: bool = False,
+        timed_out: bool = False,
+    ) -> None:
         super().__init__(message)
         self.refused = refused
+        self.timed_out = timed_out
         self.message = message
         self.status = status
         self.body = body
@@ -108,7 +117,7 @@ class Upstream:
                 async with self.stream(method, path, data) as response:
                     content = await response.read()
         except TimeoutError as error:
-            raise UpstreamError(f"no answer from {self.base} within {timeout:g} s") from error
+            raise UpstreamError(f"no answer from {self.base} within {timeout:g} s", timed_out=True) from error
         if response.status >= 400:
             raise UpstreamError(error_text(content) or f"status {response.status}", response.status, content)
         try:
@@ -118,18 +127,26 @@ class Upstream:
 
     @asynccontextmanager
     async def stream(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        within: float | None = None,
     ) -> AsyncIterator[Response]:
         """An answer, once its headers are there; leaving the block early closes the connection, which cancels the work upstream.
 
-        Raises UpstreamError when the upstream cannot be reached or hangs up before its headers. No time limit: a prefill may take long.
+        Raises UpstreamError when the upstream cannot be reached, hangs up before its headers, or has not sent them `within` seconds
+        (None: no limit, a prefill may take long).
         """
         sent = {"content-type": "application/json", **self._headers, **(headers or {})}
         try:
-            response = await self._client().request(method, self._prefix + path, data=_payload(body), headers=sent)
+            async with asyncio.timeout(within):
+                response = await self._client().request(method, self._prefix + path, data=_payload(body), headers=sent)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             refused = isinstance(error, aiohttp.ClientConnectorError)
-            raise UpstreamError(f"cannot reach {self.base} ({_why(error)})", refused=refused) from error
+            late = isinstance(error, TimeoutError)
+            raise UpstreamError(f"cannot reach {self.base} ({_why(error)})", refused=refused, timed_out=late) from error
         complete = False
         try:
             yield Response(response)
@@ -181,4 +198,6 @@ def error_text(content: bytes) -> str:
 
 
 def _why(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -41,16 +41,15 @@ class ExactPolicy:
         temperature = body.get("temperature")
         if not temperature:
             return Permission(read, store=True, join=read)
-        # Whoever sets a temperature above 0 may be sampling: n equal requests at once want n answers, so they are never joined. The
-        # API's own default is another way of leaving it unset, so for that value finished answers are served as usual.
-        if temperature != API_DEFAULT_TEMPERATURE:
-            read = read and self._cache_sampled and self._first_time(key, session)
-        return Permission(read, store=True, join=False)
+        # Whoever sets a temperature above 0 may be sampling: n equal requests at once want n answers, so they are never joined.
+        fresh = self._first_time(key, session) if session else temperature == API_DEFAULT_TEMPERATURE
+        return Permission(read and fresh and self._cache_sampled, store=True, join=False)
 
-    def _first_time(self, key: str, session: str | None) -> bool:
-        """False for a repeat by the same session, which means "regenerate"; without a session every request may be a repeat."""
-        if session is None:
-            return False
+    def _first_time(self, key: str, session: str) -> bool:
+        """False for a repeat by the same session, which means "regenerate".
+
+        Where no session is known any request may be a repeat; only the API's own default, which many clients spell out, counts as unset.
+        """
         asked = (key, session)
         known = asked in self._asked
         self._asked[asked] = None
@@ -61,9 +60,12 @@ class ExactPolicy:
 
 
 def storable(answer: Answer) -> bool:
-    """Only complete answers that a replay can reproduce: no refusal, no cut-off at max_tokens, nothing empty."""
+    """Only complete answers that a replay can reproduce: no refusal, no cut-off at max_tokens.
+
+    Nothing blank either: Claude Code asks again after one, and must not get the same again.
+    """
     return (
         answer.stop_reason in STORABLE_STOPS
-        and bool(answer.content)
+        and any(block["type"] == "tool_use" or block.get("text", "").strip() for block in answer.content)
         and all(block["type"] in REPLAYABLE_BLOCKS for block in answer.content)
     )

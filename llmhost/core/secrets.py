@@ -35,7 +35,7 @@ def read_or_create(path: Path, make: str | None = None) -> str:
             except FileExistsError:
                 if not read(path):
                     os.replace(temporary, path)  # an empty leftover of a full disk
-                    return read(path) or ""
+                    return _kept(path)
         finally:
             Path(temporary).unlink(missing_ok=True)
     except OSError as error:
@@ -44,7 +44,16 @@ def read_or_create(path: Path, make: str | None = None) -> str:
             hint="Free disk space or make the folder writable.",
             code="state_unwritable",
         ) from error
-    return read(path) or ""
+    return _kept(path)
+
+
+def _kept(path: Path) -> str:
+    secret = read(path)
+    if not secret:  # never go on with an empty one: it would let everybody in
+        raise LlmhostError(
+            f"{path} is empty.", hint=f"Free disk space, remove {path} and run this again.", code="state_unwritable"
+        )
+    return secret
 
 
 def read(path: Path) -> str | None:

@@ -99,6 +99,8 @@ class ServerConfig:
         cache = dict(data.get("cache") or {})
         if cache.get("redis") is not None:
             cache["redis"] = _build(RedisConfig, cache["redis"])
+        if not data.get("token"):
+            raise ValueError("a server needs a token")
         data["backend"] = _build(BackendConfig, data["backend"])
         data["cache"] = _build(CacheConfig, cache)
         data["timing"] = _build(Timing, data.get("timing") or {})

@@ -112,6 +112,24 @@ def answer_of(frames: bytes, seconds: float = 0.0) -> Answer:
     return Answer(message["content"], message["stop_reason"], message.get("stop_sequence"), message["usage"], seconds)
 
 
+def completed_block(frames: bytes) -> bool:
+    """Whether a content block with something in it reached its end (what a heartbeat opened is empty and does not count)."""
+    filled: set[int] = set()
+    for event in events(frames):
+        kind, index = event.get("type"), event.get("index", -1)
+        if _has_content(event):
+            filled.add(index)
+        elif kind == "content_block_stop" and index in filled:
+            return True
+    return False
+
+
+def _has_content(event: dict[str, Any]) -> bool:
+    if event.get("type") == "content_block_start":
+        return bool(event["content_block"].get("type") == "tool_use")
+    return any(value for name, value in event.get("delta", {}).items() if name != "type") and "index" in event
+
+
 def events(frames: bytes) -> Iterator[dict[str, Any]]:
     """The data of each event, pings included. Raises IncompleteAnswer on data that is not JSON."""
     for frame in frames.split(b"\n\n"):

@@ -2,13 +2,13 @@
 
 Left out because they do not change the answer: `metadata`, `cache_control`, `stream`, `safeguards`, the billing block, the trailing
 token counter, the spelling of tool ids (renumbered by first appearance), signatures, key order, and a string against one text block.
+Text is compared byte for byte: composed and decomposed letters are different file names, so Unicode is not normalised.
 Everything else stays in, what this version does not know included: a cache may miss, it may not answer another question.
 """
 
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -26,8 +26,6 @@ def exact_key(body: dict[str, Any], served: str, tenant: bytes) -> str:
     `served` identifies what would answer: model digest, quantisation, codec version.
     """
     data = orjson.dumps(canonical(body, served), option=orjson.OPT_SORT_KEYS)
-    if not data.isascii():
-        data = unicodedata.normalize("NFC", data.decode()).encode()
     return hashlib.blake2b(data, digest_size=16, key=tenant).hexdigest()
 
 

@@ -14,6 +14,7 @@ TYPE_BY_STATUS = {
     402: "billing_error",
     403: "permission_error",
     404: "not_found_error",
+    405: "invalid_request_error",
     408: "timeout_error",
     409: "conflict_error",
     413: "request_too_large",
@@ -25,6 +26,8 @@ TYPE_BY_STATUS = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+
+STATUS_BY_TYPE = {type: status for status, type in reversed(TYPE_BY_STATUS.items())}
 
 
 class ApiError(Exception):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import orjson
+
 END = b"\n\n"
 
 
@@ -29,6 +31,19 @@ class FrameSplitter:
     def pending(self) -> bool:
         """True when the upstream stopped inside an event."""
         return bool(self._rest)
+
+
+def is_in(event: str, frames: bytes) -> bool:
+    """Whether an event of that name is among the frames. A line break inside JSON is written \\n, so content cannot look like one."""
+    return b"event: %b\ndata: " % event.encode() in frames
+
+
+def restarted(frames: bytes, id: str, model: str) -> bytes:
+    """The frames of another request's answer with a `message_start` of one's own."""
+    first, _, rest = frames.partition(END)
+    event = orjson.loads(first.partition(b"data: ")[2])
+    event["message"] |= {"id": id, "model": model}
+    return b"event: message_start\ndata: " + orjson.dumps(event) + END + rest
 
 
 def drop_first_start(frames: bytes) -> bytes:

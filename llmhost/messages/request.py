@@ -6,6 +6,7 @@ Clients change: only the shapes this server relies on are checked. An unknown fi
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import orjson
@@ -14,15 +15,20 @@ from llmhost.messages.errors import ApiError, invalid
 
 MAX_BODY_BYTES = 32 * 1024 * 1024  # the vendor's own limit; Claude Code words the 413 as "max 32MB"
 ROLES = ("user", "assistant", "system")
+UNWRITABLE = ("Recursion limit reached", "Integer exceeds 64-bit range")
+MAX_NESTED_RESULTS = 4  # content inside a tool_result inside content; the API itself has one level
 
 
 def body_too_large() -> ApiError:
     return ApiError(413, f"request exceeds the maximum of {MAX_BODY_BYTES} bytes", should_retry=False)
 
 
-def unwritable(error: Exception) -> ApiError:
-    """What could be read but not be written again: it is nested more than about 250 levels deep."""
-    return invalid(f"the request cannot be passed on: {error}")
+def unwritable(error: TypeError) -> ApiError | None:
+    """The 400 for what could be read but not be written again (orjson writes 254 levels and 64 bits); None for any other TypeError.
+
+    orjson's error is the built-in TypeError itself, so only its words tell it from a bug of ours.
+    """
+    return invalid(f"the request cannot be passed on: {error}") if str(error) in UNWRITABLE else None
 
 
 def parse(raw: bytes) -> dict[str, Any]:
@@ -52,7 +58,8 @@ def session_of(body: dict[str, Any], headers: dict[bytes, bytes]) -> str | None:
         except ValueError:
             return None
         return found if isinstance(found, str) else None
-    return user.rpartition("_session_")[2] if "_session_" in user else None
+    older = re.search(r"_session_([0-9a-f-]{36})\Z", user)
+    return older[1] if older else None
 
 
 def _decode(raw: bytes) -> Any:
@@ -93,9 +100,11 @@ def _check_messages(messages: Any) -> None:
         _check_content(message.get("content"), f"messages.{number}.content")
 
 
-def _check_content(content: Any, where: str) -> None:
+def _check_content(content: Any, where: str, depth: int = 0) -> None:
     if isinstance(content, str):
         return
+    if depth > MAX_NESTED_RESULTS:
+        raise invalid(f"{where[:80]}…: content is nested too deeply")
     if not isinstance(content, list):
         raise invalid(f"{where}: must be a string or a list of content blocks")
     for number, block in enumerate(content):
@@ -107,7 +116,7 @@ def _check_content(content: Any, where: str) -> None:
         elif kind == "tool_use":
             _check_tool_use(block, f"{where}.{number}")
         elif kind == "tool_result":
-            _check_tool_result(block, f"{where}.{number}")
+            _check_tool_result(block, f"{where}.{number}", depth)
 
 
 def _check_text(block: dict[str, Any], where: str) -> None:
@@ -122,11 +131,11 @@ def _check_tool_use(block: dict[str, Any], where: str) -> None:
         raise invalid(f"{where}.input: must be an object")
 
 
-def _check_tool_result(block: dict[str, Any], where: str) -> None:
+def _check_tool_result(block: dict[str, Any], where: str, depth: int) -> None:
     if not isinstance(block.get("tool_use_id"), str):
         raise invalid(f"{where}.tool_use_id: must be a string")
     if block.get("content") is not None:
-        _check_content(block["content"], f"{where}.content")
+        _check_content(block["content"], f"{where}.content", depth + 1)
 
 
 def _check_system(system: Any) -> None:
@@ -143,8 +152,10 @@ def _check_tools(tools: Any) -> None:
     if not isinstance(tools, list):
         raise invalid("tools: must be a list")
     for number, tool in enumerate(tools):
-        if not isinstance(tool, dict) or not isinstance(tool.get("name"), str) or not tool["name"]:
-            raise invalid(f"tools.{number}: must be an object with a name")
+        if not isinstance(tool, dict):
+            raise invalid(f"tools.{number}: must be an object")
+        if tool.get("type") in (None, "custom") and (not isinstance(tool.get("name"), str) or not tool["name"]):
+            raise invalid(f"tools.{number}: a tool needs a name")
         if not isinstance(tool.get("input_schema", {}), dict):
             raise invalid(f"tools.{number}.input_schema: must be an object")
 

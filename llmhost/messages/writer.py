@@ -45,11 +45,9 @@ class EventWriter:
         self.heartbeat_s = heartbeat_s
         self.started = False
         self.finished = False
-        self.blocks_closed = 0
         self.saw_tool = False
         self._open: BlockKind | None = None
         self._index = -1
-        self._open_is_heartbeat = False
         self._text_prefix = self._thinking_prefix = b""
 
     def start(self) -> bytes:
@@ -111,10 +109,7 @@ class EventWriter:
         """`content_block_stop` of the open block, if any."""
         if self._open is None:
             return b""
-        if not self._open_is_heartbeat:
-            self.blocks_closed += 1
         self._open = None
-        self._open_is_heartbeat = False
         return sse({"type": "content_block_stop", "index": self._index})
 
     def finish(self, stop_reason: str, counts: dict[str, int], stop_sequence: str | None = None) -> bytes:
@@ -137,15 +132,10 @@ class EventWriter:
             or self._open in ("thinking", "tool_use")
         ):
             return PING
-        opened = b""
-        if self._open is None:
-            opened = self._switch("text")
-            self._open_is_heartbeat = True
-        return opened + self._text_prefix + b'""}}\n\n'
+        return self._switch("text") + self._text_prefix + b'""}}\n\n'
 
     def _switch(self, kind: BlockKind) -> bytes:
         if self._open == kind:
-            self._open_is_heartbeat = False
             return b""
         empty = (
             {"type": "text", "text": ""} if kind == "text" else {"type": "thinking", "thinking": "", "signature": ""}

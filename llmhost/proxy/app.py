@@ -16,12 +16,13 @@ from starlette.types import ASGIApp
 
 from llmhost import __version__
 from llmhost.backends.base import ModelInfo
-from llmhost.messages.errors import ApiError, invalid, model_unknown
-from llmhost.messages.request import parse, unwritable
+from llmhost.messages.errors import ApiError, invalid
+from llmhost.messages.headers import ESTIMATE_HEADER
+from llmhost.messages.request import parse
 from llmhost.proxy.guard import Guard
-from llmhost.proxy.messages_route import MessagesRoute, read_body
+from llmhost.proxy.messages_route import ClientGone, MessagesRoute, read_body, unexpected
 from llmhost.proxy.pipeline import Pipeline
-from llmhost.proxy.replies import error_reply, json_reply
+from llmhost.proxy.replies import error_reply, json_reply, reply
 from llmhost.proxy.status import ServerStatus
 
 log = logging.getLogger(__name__)
@@ -45,14 +46,16 @@ def build_app(pipeline: Pipeline, status: ServerStatus, token: str, allowed_host
     app = FastAPI(
         title="llmhost", version=__version__, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None
     )
+    app.router.redirect_slashes = False  # a gateway that redirects counts as broken for Claude Code
     app.router.routes.insert(0, Route("/v1/messages", MessagesRoute(pipeline), methods=["POST"]))
     _add_probes(app, status)
     _add_models(app, pipeline)
     _add_internal(app, pipeline, status)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(orjson.JSONEncodeError, _on_unwritable)
-    app.add_exception_handler(Exception, _on_bug)
+    app.add_exception_handler(ClientGone, _on_gone)
+    app.add_exception_handler(TypeError, _on_unexpected)
+    app.add_exception_handler(Exception, _on_unexpected)
     return Guard(app, token, allowed_hosts)
 
 
@@ -88,16 +91,14 @@ def _add_models(app: FastAPI, pipeline: Pipeline) -> None:
         served = pipeline.backend.model()
         if served is None:
             raise ApiError(503, "no model is loaded yet", retry_after=5)
-        if id != served.id and not id.startswith(("claude", "anthropic")):
-            raise model_unknown(id, served.id)
-        return json_reply(_model(served, id))
+        return json_reply(_model(served, pipeline.requested_model({"model": id})))
 
     @app.post("/v1/messages/count_tokens")
     async def count_tokens(request: Request) -> Response:
         body = parse(await read_body(request.receive, request.scope["llmhost.headers"]))
         pipeline.requested_model(body)
         count, exact = await pipeline.backend.count_tokens(body)
-        return json_reply({"input_tokens": count}, headers={} if exact else {"x-llmhost-estimate": "true"})
+        return json_reply({"input_tokens": count}, headers={} if exact else {ESTIMATE_HEADER: "true"})
 
 
 def _add_internal(app: FastAPI, pipeline: Pipeline, status: ServerStatus) -> None:
@@ -113,7 +114,7 @@ def _add_internal(app: FastAPI, pipeline: Pipeline, status: ServerStatus) -> Non
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        return Response(pipeline.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return reply(pipeline.metrics.exposition(), 200, "text/plain; version=0.0.4; charset=utf-8")
 
 
 def _scope_of(raw: bytes) -> str:
@@ -148,12 +149,12 @@ async def _on_api_error(_: Request, error: Exception) -> Response:
     return error_reply(error)
 
 
-async def _on_unwritable(_: Request, error: Exception) -> Response:
-    return error_reply(unwritable(error))
+async def _on_gone(_: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # goes nowhere: the client has left
 
 
-async def _on_bug(_: Request, error: Exception) -> Response:
-    return error_reply(ApiError(500, f"internal error of llmhost ({type(error).__name__}); its log has the details"))
+async def _on_unexpected(_: Request, error: Exception) -> Response:
+    return error_reply(unexpected(error))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

@@ -14,8 +14,9 @@ from enum import Enum, auto
 
 from llmhost.backends.base import Backend, Call
 from llmhost.core.server_config import Timing
+from llmhost.messages.answer import completed_block
 from llmhost.messages.errors import ApiError
-from llmhost.messages.frames import drop_first_start
+from llmhost.messages.frames import drop_first_start, is_in
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +36,14 @@ class Flight:
     def __init__(self, call: Call, backend: Backend, timing: Timing, on_done: Callable[[Flight], None]) -> None:
         self.frames: list[bytes] = []
         self.state = State.WAITING
+        self.abandoned = False
+        self.call = call
         self.error: ApiError | None = None
         loop = asyncio.get_running_loop()
         self._loop_time = loop.time
         self.began = loop.time()
         self.first_frame_at: float | None = None
         self.ended_at: float | None = None
-        self._call = call
         self._backend = backend
         self._timing = timing
         self._on_done = on_done
@@ -61,6 +63,7 @@ class Flight:
         """A listener is gone; with the last one the generation ends."""
         self._listeners.discard(listener)
         if not self._listeners and self.ended_at is None:
+            self.abandoned = True
             self._task.cancel()
 
     @property
@@ -68,21 +71,22 @@ class Flight:
         return self.ended_at is not None
 
     @property
+    def joinable(self) -> bool:
+        """Whether another listener would still hear the whole answer."""
+        return not self.ended and not self.abandoned
+
+    @property
     def seconds(self) -> float:
         return (self.ended_at or self._loop_time()) - self.began
 
     def block_was_completed(self) -> bool:
         """Whether a content block reached its end: from then on a failure is told by an event, before by hanging up."""
-        return any(b"event: content_block_stop" in frame for frame in self.frames)
-
-    def error_was_sent(self) -> bool:
-        """Whether the upstream already told its listeners of the failure."""
-        return bool(self.frames) and b"event: error" in self.frames[-1]
+        return completed_block(b"".join(self.frames))
 
     async def _run(self) -> None:
         error: ApiError | None = ApiError(502, CUT_OFF)
         try:
-            async with aclosing(self._backend.generate(self._call)) as frames:  # type: ignore[type-var]
+            async with aclosing(self._backend.generate(self.call)) as frames:  # type: ignore[type-var]
                 async for frame in frames:
                     self._take(frame)
             if self._is_complete():
@@ -103,9 +107,9 @@ class Flight:
         if not frame:
             return
         self._last_real = self._loop_time()
-        if self._started_early and not self._backend.translates and b"event: message_start" in frame:
+        if self._started_early and not self._backend.translates and is_in("message_start", frame):
             frame = drop_first_start(frame)
-        if self.first_frame_at is None and b"event: content_block_start" in frame:
+        if self.first_frame_at is None and is_in("content_block_start", frame):
             self.first_frame_at = self._last_real
         self._publish(frame)
 
@@ -125,7 +129,7 @@ class Flight:
     def _first_bytes_due(self) -> None:
         self._open()
         self._started_early = True
-        self._publish(self._call.writer.start())
+        self._publish(self.call.writer.start())
 
     def _arm(self, delay: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(delay, self._ping_if_silent)
@@ -134,14 +138,14 @@ class Flight:
         now = self._loop_time()
         due = self._last_frame + self._timing.ping - now
         if due <= 0:
-            self._publish(self._call.writer.idle(now - self._last_real))
+            self._publish(self.call.writer.idle(now - self._last_real))
             due = self._timing.ping
         self._arm(due)
 
     def _is_complete(self) -> bool:
         if self._backend.translates:
-            return self._call.writer.finished
-        return bool(self.frames) and b"event: message_stop" in b"".join(self.frames[-2:])
+            return self.call.writer.finished
+        return is_in("message_stop", b"".join(self.frames[-2:]))
 
     def _end(self, error: ApiError | None) -> None:
         self._timer.cancel()

@@ -18,7 +18,9 @@ from starlette.types import Receive, Scope, Send
 
 from llmhost.messages.answer import Answer, IncompleteAnswer, answer_of
 from llmhost.messages.errors import ApiError
-from llmhost.messages.ids import request_id
+from llmhost.messages.frames import restarted
+from llmhost.messages.headers import GATEWAY_HEADER, SERVED_HEADER
+from llmhost.messages.ids import message_id, request_id
 from llmhost.messages.request import MAX_BODY_BYTES, body_too_large, parse, unwritable
 from llmhost.messages.writer import sse
 from llmhost.proxy.flight import CUT_OFF, Listener
@@ -35,7 +37,7 @@ class ClientGone(Exception):
 
 
 class MessagesRoute:
-    """The endpoint. `node` is what x-llmhost-node says of answers that come from a backend."""
+    """The endpoint."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
@@ -48,13 +50,10 @@ class MessagesRoute:
             await self._answer(exchange)
         except ApiError as error:
             await exchange.fail(error)
-        except orjson.JSONEncodeError as error:
-            await exchange.fail(unwritable(error))
         except ClientGone:
             exchange.outcome = "gone"
-        except Exception:
-            log.exception("request failed unexpectedly", extra={"request_id": exchange.id})
-            await exchange.fail(ApiError(500, "internal error of llmhost; its log has the details"))
+        except Exception as error:  # noqa: BLE001 - a bug is one failed request in the client's own error format
+            await exchange.fail(unexpected(error))
         finally:
             seconds = time.perf_counter() - exchange.began
             metrics.end(exchange.model, exchange.cache, exchange.outcome, seconds, exchange.first_token)
@@ -91,6 +90,7 @@ class _Exchange:
         self.cache = "bypass"
         self.outcome = "ok"
         self.first_token: float | None = None
+        self.for_gateway = GATEWAY_HEADER.encode() in self.headers
         self.started = False
         self.origin: Headers = []
 
@@ -111,6 +111,14 @@ class _Exchange:
 
     def response_headers(self) -> Headers:
         return [(b"request-id", self.id.encode()), *self.origin]
+
+
+def unexpected(error: Exception) -> ApiError:
+    """What a client is told of an error nobody foresaw; its trace goes to the log."""
+    refusal = unwritable(error) if isinstance(error, TypeError) else None
+    if refusal is None:
+        log.error("request failed unexpectedly", exc_info=error)
+    return refusal or ApiError(500, "internal error of llmhost; `llmhost logs` has the details")
 
 
 async def read_body(receive: Receive, headers: dict[bytes, bytes]) -> bytes:
@@ -181,6 +189,10 @@ async def _relay_stream(exchange: _Exchange, listener: Listener) -> None:
     frames = await listener.more()
     if flight.error is not None and not flight.block_was_completed():
         raise flight.error  # nothing was sent yet, so the failure still gets its own status
+    if exchange.cache == "coalesced":
+        frames = restarted(frames, message_id(), exchange.requested)
+    if exchange.for_gateway and flight.call.served:
+        exchange.origin.append((SERVED_HEADER.encode(), flight.call.served.encode()))
     await _start_stream(exchange)
     while frames:
         await exchange.send({"type": "http.response.body", "body": frames, "more_body": True})
@@ -201,10 +213,8 @@ async def _end_stream(exchange: _Exchange, listener: Listener) -> None:
     tail = b""
     if error is not None:
         exchange.outcome = "error"
-        if not listener.flight.block_was_completed():
+        if not exchange.for_gateway and not listener.flight.block_was_completed():
             return  # leaving without the final message makes the server close the connection in the middle of the stream
-        if not listener.flight.error_was_sent():
-            tail = sse(
-                {"type": "error", "error": {"type": error.type, "message": error.message}, "request_id": exchange.id}
-            )
+        told = {"type": "error", "error": {"type": error.type, "message": error.message}, "request_id": exchange.id}
+        tail = sse(told | {"status": error.status} if exchange.for_gateway else told)
     await exchange.send({"type": "http.response.body", "body": tail})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 
@@ -24,7 +23,6 @@ class Metrics:
         self.in_flight = 0
         self.total = 0
         self.errors = 0
-        self.started_at = time.monotonic()
         self._backend = backend
         self._durations: deque[float] = deque(maxlen=RECENT)
         self._first_tokens: deque[float] = deque(maxlen=RECENT)

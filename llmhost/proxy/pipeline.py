@@ -7,18 +7,20 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from llmhost.backends.base import Backend, Call, ModelInfo
+from llmhost.backends.base import Backend, Call
 from llmhost.cache.exact import ExactCache
 from llmhost.cache.policy import NOTHING, ExactPolicy, Permission
 from llmhost.core.server_config import ServerConfig
 from llmhost.messages.answer import Answer, IncompleteAnswer, answer_of, events
 from llmhost.messages.canonical import exact_key
 from llmhost.messages.errors import ApiError, model_unknown
+from llmhost.messages.headers import GATEWAY_HEADER
 from llmhost.messages.request import session_of
 from llmhost.messages.writer import EventWriter
 from llmhost.proxy.flight import Flight, Listener
 from llmhost.proxy.metrics import Metrics
 
+GATEWAY = GATEWAY_HEADER.encode()
 ALIAS_PREFIXES = ("claude", "anthropic")
 # A failure that could only be told by hanging up (bytes had gone out) is remembered, so that the client's next try gets its status at
 # once. Only for errors that the same request is bound to meet again (cache facts §4.6: negative caching).
@@ -34,6 +36,20 @@ class Served:
     cache: str
     answer: Answer | None = None
     listener: Listener | None = None
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request and what was found out about it. `key` None: neither the cache nor other requests have to do with it."""
+
+    body: dict[str, Any]
+    raw: bytes
+    headers: dict[bytes, bytes]
+    model: str
+    session: str | None
+    key: str | None = None
+    identity: str | None = None
+    permission: Permission = NOTHING
 
 
 class Pipeline:
@@ -52,24 +68,45 @@ class Pipeline:
 
     async def serve(self, body: dict[str, Any], raw: bytes, headers: dict[bytes, bytes]) -> Served:
         """Find or begin the answer. Raises ApiError (unknown model, a failure just remembered)."""
-        model = self.requested_model(body)
-        session = session_of(body, headers)
-        key, permission = self._key_and_permission(body, session, headers)
-        if key is None or self.cache is None:
-            return Served(model, "bypass", listener=self._begin(body, raw, headers, model, session, None, permission))
-        self._raise_remembered(key)
-        if not permission.read:
-            self.cache.bypassed()
-            self.metrics.looked_up("bypass")
-            return Served(model, "bypass", listener=self._begin(body, raw, headers, model, session, key, permission))
-        answer = await self.cache.lookup(key)
+        asked = self._ask(body, raw, headers)
+        if asked.key is None:
+            return Served(asked.model, "bypass", listener=self._begin(asked))
+        if asked.permission.join:
+            self._raise_remembered(asked.key)
+        if self.cache is None or not asked.permission.read:
+            self._count_bypass()
+            return self._join(asked) or Served(asked.model, "bypass", listener=self._begin(asked))
+        return self._join(asked) or await self._look_up(self.cache, asked)
+
+    async def _look_up(self, cache: ExactCache, asked: Asked) -> Served:
+        answer = await cache.lookup(asked.key or "")
         self.metrics.looked_up("hit" if answer else "miss", answer)
         if answer is not None:
-            return Served(model, "exact", answer=answer)
-        flight = self._flights.get(key) if permission.join else None
-        if flight is not None and not flight.ended:
-            return Served(model, "coalesced", listener=flight.listen())
-        return Served(model, "miss", listener=self._begin(body, raw, headers, model, session, key, permission))
+            return Served(asked.model, "exact", answer=answer)
+        # an equal request may have come while the store was asked
+        return self._join(asked) or Served(asked.model, "miss", listener=self._begin(asked))
+
+    def _join(self, asked: Asked) -> Served | None:
+        flight = self._flights.get(asked.key or "") if asked.permission.join else None
+        if flight is None or not flight.joinable:
+            return None
+        return Served(asked.model, "coalesced", listener=flight.listen())
+
+    def _count_bypass(self) -> None:
+        if self.cache is not None:
+            self.cache.bypassed()
+            self.metrics.looked_up("bypass")
+
+    def _ask(self, body: dict[str, Any], raw: bytes, headers: dict[bytes, bytes]) -> Asked:
+        session = session_of(body, headers)
+        asked = Asked(body, raw, headers, self.requested_model(body), session)
+        served = self.backend.model()
+        if served is None or GATEWAY in headers:  # a gateway has looked, and joined, before it asked us
+            return asked
+        asked.key, asked.identity = exact_key(body, served.identity, self._tenant), served.identity
+        control = headers.get(b"cache-control", b"").decode("latin-1").lower()
+        asked.permission = self._policy.permit(asked.key, body, session, control)
+        return asked
 
     def requested_model(self, body: dict[str, Any]) -> str:
         """The name to echo. Aliases stand for the loaded model; any other unknown name is a 404."""
@@ -91,40 +128,19 @@ class Pipeline:
         if usage:
             self.metrics.tokens(model, usage)
 
-    def _key_and_permission(
-        self, body: dict[str, Any], session: str | None, headers: dict[bytes, bytes]
-    ) -> tuple[str | None, Permission]:
-        model = self.backend.model()
-        if self.cache is None or model is None:
-            return None, NOTHING
-        key = exact_key(body, identity(model), self._tenant)
-        control = headers.get(b"cache-control", b"").decode("latin-1").lower()
-        return key, self._policy.permit(key, body, session, control)
-
-    def _begin(
-        self,
-        body: dict[str, Any],
-        raw: bytes,
-        headers: dict[bytes, bytes],
-        model: str,
-        session: str | None,
-        key: str | None,
-        permission: Permission,
-    ) -> Listener:
+    def _begin(self, asked: Asked) -> Listener:
         backend, timing = self.backend, self._config.timing
-        writer = EventWriter(model, backend.estimate(body), translates=backend.translates, heartbeat_s=timing.heartbeat)
-        texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
-        call = Call(body, raw, writer, texts, session)
-
-        def done(flight: Flight) -> None:
-            self._landed(flight, key, permission)
-
-        flight = Flight(call, backend, timing, done)
-        if key is not None and permission.join:
-            self._flights[key] = flight
+        estimate = backend.estimate(asked.body)
+        writer = EventWriter(asked.model, estimate, translates=backend.translates, heartbeat_s=timing.heartbeat)
+        texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in asked.headers.items()}
+        call = Call(asked.body, asked.raw, writer, texts, asked.session)
+        flight = Flight(call, backend, timing, lambda flight: self._landed(flight, asked))
+        if asked.key is not None and asked.permission.join:
+            self._flights[asked.key] = flight
         return flight.listen()
 
-    def _landed(self, flight: Flight, key: str | None, permission: Permission) -> None:
+    def _landed(self, flight: Flight, asked: Asked) -> None:
+        key = asked.key
         if key is None:
             return
         if self._flights.get(key) is flight:
@@ -133,7 +149,8 @@ class Pipeline:
             if flight.frames and flight.error.status in LASTING_STATUSES:
                 self._failures[key] = (flight.error, time.monotonic() + REMEMBER_FAILURE_S)
             return
-        if permission.store and self.cache is not None:
+        # Another model may have been loaded since the key was made: its answer belongs to another key.
+        if self.cache is not None and asked.permission.store and flight.call.served == asked.identity:
             try:
                 self.cache.keep(key, answer_of(b"".join(flight.frames), flight.seconds))
             except IncompleteAnswer:
@@ -145,9 +162,4 @@ class Pipeline:
         now = time.monotonic()
         self._failures = {k: entry for k, entry in self._failures.items() if entry[1] > now}
         if key in self._failures:
-            raise self._failures.pop(key)[0]
-
-
-def identity(model: ModelInfo) -> str:
-    """What an answer depends on besides the request. The window is not part of it: it decides whether there is an answer, not which."""
-    return f"{model.id}\n{model.digest}"
+            raise self._failures[key][0]

@@ -31,13 +31,19 @@ async def send_error(send: Send, error: ApiError, headers: Headers | None = None
     )
 
 
-def json_reply(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def reply(
+    body: bytes, status: int, type: str, headers: dict[str, str] | None = None, id: str | None = None
+) -> Response:
     """The same for FastAPI routes."""
-    always = {"request-id": request_id(), "cache-control": "no-cache", **(headers or {})}
-    return Response(orjson.dumps(data), status, always, "application/json")
+    always = {name.decode(): value.decode() for name, value in ALWAYS}
+    return Response(body, status, {"request-id": id or request_id(), **always, **(headers or {})}, type)
+
+
+def json_reply(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return reply(orjson.dumps(data), status, "application/json", headers)
 
 
 def error_reply(error: ApiError) -> Response:
     id = request_id()
     headers = {name.decode(): value.decode() for name, value in error.headers()}
-    return Response(error.body(id), error.status, {"request-id": id, **headers}, "application/json")
+    return reply(error.body(id), error.status, "application/json", headers, id)

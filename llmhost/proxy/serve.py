@@ -29,7 +29,9 @@ log = logging.getLogger("llmhost.proxy")
 
 # Longer than clients keep a pooled connection, so that we are never the side that closes one just as a request is put on it.
 KEEP_ALIVE_S = 900
-GRACE_S = 5
+# Whoever stops this process bounds the wait (the supervisor: 5 s for `down`, 60 s for an upgrade), so that answers under way can end.
+GRACE_S = 60
+SETTLE_S = 0.2
 BACKLOG = 2048
 HUNG_UP = "ASGI callable returned without completing response."
 
@@ -73,7 +75,7 @@ def _unix_socket(path: Path) -> socket.socket:
 
 
 async def _serve(config: ServerConfig, listener: socket.socket) -> int:
-    server = uvicorn.Server(_uvicorn_config(config))
+    server = GentleServer(_uvicorn_config(config))
     if config.lifeline:
         loop = asyncio.get_running_loop()
         _watch_lifeline(lambda: loop.call_soon_threadsafe(_stop, server))
@@ -83,6 +85,16 @@ async def _serve(config: ServerConfig, listener: socket.socket) -> int:
     gc.freeze()
     await server.serve(sockets=[listener])
     return 0 if server.started else 1
+
+
+class GentleServer(uvicorn.Server):
+    """uvicorn closes connections it has accepted but not read from; their requests would be reset. So it stops accepting first."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(SETTLE_S)
+        await super().shutdown(sockets)
 
 
 def _uvicorn_config(config: ServerConfig) -> uvicorn.Config:

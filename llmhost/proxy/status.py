@@ -35,7 +35,12 @@ class ServerStatus:
         """The body and status of `GET /health`."""
         backend = self.backend.health()
         cache = await self._store()
-        components: dict[str, str] = {"backend": backend.state, "cache": cache.state, **backend.components}
+        components: dict[str, str] = {
+            "backend": backend.state,
+            "cache": cache.state,
+            "embedder": "off",  # the semantic cache is not in this release
+            **backend.components,
+        }
         if cache.kind == "redis":
             components["redis"] = cache.state
         status = "healthy" if backend.state == "ok" else "unhealthy"

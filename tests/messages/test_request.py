@@ -67,7 +67,7 @@ def test_unknown_things_pass() -> None:
             {"role": "system", "content": "be nice", "clear_at": "next_user_message"},
             {"role": "user", "content": [{"type": "hologram", "data": 1}, {"type": "text", "text": "x", "extra": {}}]},
         ],
-        "tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 8}],
+        "tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 8}, {"type": "mcp_toolset", "mcp_server_name": "a"}],
         "context_management": {"edits": []},
         "never_heard_of": [1, 2],
     }
@@ -84,7 +84,8 @@ def test_half_an_emoji_does_not_lose_the_request() -> None:
     ("user_id", "session"),
     [
         ('{"device_id": "d", "session_id": "s1"}', "s1"),
-        ("user_x_account__session_s2", "s2"),
+        ("user_x_account__session_0b1f2c3d-0000-4000-8000-0123456789ab", "0b1f2c3d-0000-4000-8000-0123456789ab"),
+        ("user_x_account__session_y", None),
         ("{broken", None),
         ("somebody", None),
     ],

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from llmhost.core.server_config import CacheConfig
+from llmhost.core.server_config import BackendConfig, CacheConfig
 from tests.proxy.asking import ask, error_of, fresh, send, stream, streamed_text, text_of
-from tests.support.proxy_server import ProxyServer, gateway_of
+from tests.support.proxy_server import ProxyServer, gateway_of, proxy
+from tests.support.sse import parse
 
 
 def asked_the_node(node: ProxyServer) -> int:
@@ -137,8 +139,10 @@ def test_equal_requests_at_once_are_one_generation(node: ProxyServer, gateway: P
     assert asked_the_node(node) == before + 1
     kinds = sorted(response.headers["x-llmhost-cache"] for response in responses)
     assert kinds == ["coalesced"] * 9 + ["miss"]
-    texts = {text_of(r.json()) for r in responses if "json" in r.headers["content-type"]}
-    assert len(texts) == 1
+    whole = {text_of(r.json()) for r in responses if "json" in r.headers["content-type"]}
+    streamed = {streamed_text(parse(r.content)) for r in responses if "json" not in r.headers["content-type"]}
+    assert len(whole) == 1
+    assert whole == streamed
 
 
 def test_samples_asked_at_once_are_separate_generations(node: ProxyServer, gateway: ProxyServer) -> None:
@@ -196,7 +200,57 @@ def test_clear_forgets(gateway: ProxyServer) -> None:
     assert error_of(gateway.client.post("/internal/cache/clear", json={"scope": "everything"}))[0] == 400
 
 
+def test_the_default_temperature_spelt_out_is_cacheable_but_a_session_can_ask_anew(gateway: ProxyServer) -> None:
+    body = fresh(temperature=1)
+    session = {"x_claude_code_session_id": "s9"}
+    kinds = [send(gateway.client, body, **more).headers["x-llmhost-cache"] for more in ({}, {}, session, session)]
+    assert kinds == ["miss", "exact", "exact", "bypass"]
+
+
 def test_cache_off_is_a_bypass(folder: Path, node: ProxyServer) -> None:
     with gateway_of(node, folder, cache=CacheConfig(enabled=False)) as gateway:
         body = ask("anything")
         assert [send(gateway.client, body).headers["x-llmhost-cache"] for _ in range(2)] == ["bypass", "bypass"]
+
+
+def test_a_blank_answer_is_not_served_again(gateway: ProxyServer) -> None:
+    body = fresh('@rehearse say " "')
+    send(gateway.client, body)
+    assert send(gateway.client, body).headers["x-llmhost-cache"] == "miss"
+
+
+def test_an_answer_of_another_model_is_not_kept_under_this_one_s_key(folder: Path) -> None:
+    """The node is replaced between looking and answering: what the other model says must not be remembered as this model's."""
+    first, second = (BackendConfig("rehearsal", model=name) for name in ("model-a", "model-b"))
+    body = fresh()
+    with proxy(folder, first, name="node") as node, gateway_of(node, folder) as gateway:
+        node.stop()
+        with ThreadPoolExecutor(1) as pool:
+            held = pool.submit(send, gateway.client, body)
+            with proxy(folder, second, name="node"):
+                assert held.result(20).status_code == 200
+        with proxy(folder, first, name="node"):
+            wait_for_model(gateway, "model-a")
+            assert send(gateway.client, body).headers["x-llmhost-cache"] == "miss"
+
+
+def wait_for_model(gateway: ProxyServer, name: str) -> None:
+    deadline = time.monotonic() + 10
+    while not (gateway.status()["ready"] and gateway.status()["model"]["id"] == name):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_joined_stream_has_its_own_id_and_model_name(gateway: ProxyServer) -> None:
+    body = fresh("@rehearse stall 0.6; words 30", stream=True)
+    bodies = [{**body, "model": name} for name in ("claude-a", "anthropic/b")]
+    starts = [parse(response.content)[0][1]["message"] for response in asyncio.run(at_once(gateway, bodies))]
+    assert [start["model"] for start in starts] == ["claude-a", "anthropic/b"]
+    assert starts[0]["id"] != starts[1]["id"]
+
+
+def test_equal_requests_are_one_generation_without_a_cache_too(folder: Path, node: ProxyServer) -> None:
+    with gateway_of(node, folder, cache=CacheConfig(enabled=False)) as gateway:
+        before = asked_the_node(node)
+        asyncio.run(at_once(gateway, [fresh("@rehearse stall 0.4; say x")] * 3))
+        assert asked_the_node(node) == before + 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from llmhost.core.server_config import Timing
+from llmhost.core.server_config import BackendConfig, CacheConfig, Timing
 from tests.proxy.asking import error_of, fresh, send, stream, streamed_text
 from tests.support.proxy_server import ProxyServer, gateway_of, proxy, short_dir
 from tests.support.sse import parse
@@ -89,13 +91,49 @@ def test_a_cut_answer_asked_whole_is_an_error(server: ProxyServer) -> None:
     assert error_of(send(server.client, fresh("@rehearse words 50; cut 20")))[:2] == (502, "api_error")
 
 
-def test_an_error_found_late_has_its_status_on_the_next_try(folder: Path, node: ProxyServer) -> None:
-    """Once bytes are out, an overflow can only be told by hanging up; the client's own retry then gets the 400 at once."""
-    with gateway_of(node, folder, timing=Timing(first_byte=0.05)) as impatient:
-        body = fresh("@rehearse stall 0.2; overflow", stream=True)
+@pytest.mark.parametrize("cached", [True, False])
+def test_an_error_found_late_has_its_status_on_the_next_try(folder: Path, cached: bool) -> None:
+    """Once bytes are out, an overflow can only be told by hanging up; the client's own retries then get the 400 at once."""
+    timing = Timing(first_byte=0.2)
+    with (
+        proxy(folder, name="node", timing=timing) as node,
+        gateway_of(node, folder, timing=timing, cache=CacheConfig(enabled=cached)) as gateway,
+    ):
+        body = fresh("@rehearse stall 0.8; overflow", stream=True)
         with pytest.raises(httpx.RemoteProtocolError):
-            send(impatient.client, body)
-        assert error_of(send(impatient.client, body))[0] == 400
+            send(gateway.client, body)
+        for _ in range(2):
+            status, _, message = error_of(send(gateway.client, body))
+            assert status == 400
+            assert message.startswith("prompt is too long")
+
+
+def test_words_of_the_protocol_inside_an_answer_are_only_words(server: ProxyServer) -> None:
+    tools = [{"name": "Write", "input_schema": {"type": "object"}}]
+    content = "event: message_start\nevent: content_block_stop\nevent: error\nevent: message_stop\n"
+    body = fresh(f"@rehearse tool Write {json.dumps({'content': content})}", tools=tools)
+    assert send(server.client, body).json()["content"][0]["input"] == {"content": content}
+
+
+def test_a_frozen_node_is_not_waited_for_for_ever(folder: Path) -> None:
+    timing = Timing(first_byte=0.2, ping=0.2, upstream_silence=0.8)
+    with proxy(folder, name="node") as node, gateway_of(node, folder, timing=timing) as gateway:
+        node.process.send_signal(signal.SIGSTOP)
+        try:
+            for body in (fresh(stream=True), fresh(stream=False)):
+                with contextlib.suppress(httpx.RemoteProtocolError):
+                    assert error_of(send(gateway.client, body))[0] == 503
+        finally:
+            node.process.send_signal(signal.SIGCONT)
+
+
+def test_a_node_that_refuses_our_token_is_not_the_client_s_fault(folder: Path) -> None:
+    with proxy(folder, name="node", token="another-token") as node:
+        wrong = BackendConfig("node", url=node.upstream_url, token="not-it", node_id="n1")
+        with proxy(folder, wrong, name="gateway", wait="listening") as gateway:
+            status, _, message = error_of(send(gateway.client, fresh()))
+            assert status == 503
+            assert "llmhost up" in message
 
 
 def wait_for_idle(server: ProxyServer, limit: float = 5) -> None:
@@ -133,7 +171,10 @@ def test_a_node_that_dies_in_the_middle_is_hung_up_on(folder: Path) -> None:
             node.process.kill()
             with pytest.raises(httpx.RemoteProtocolError):
                 list(pieces)
-        assert gateway.client.get("/health").status_code in (200, 503)
+        deadline = time.monotonic() + 10
+        while gateway.client.get("/health").status_code != 503:
+            assert time.monotonic() < deadline, "a gateway whose node is dead must say so"
+            time.sleep(0.05)
 
 
 def test_stop_ends_with_its_lifeline() -> None:

@@ -80,9 +80,9 @@ class OllamaBackend:
         await self._upstream.aclose()
 
     def model(self) -> ModelInfo | None:
-        loaded = self._engine.loaded
-        if loaded is None:
-            return None
+        return self._info(self._engine.loaded) if self._engine.loaded else None
+
+    def _info(self, loaded: LoadedModel) -> ModelInfo:
         return ModelInfo(
             id=loaded.name,
             digest=answer_digest(loaded, self._codec.name),
@@ -120,6 +120,7 @@ class OllamaBackend:
     async def generate(self, call: Call) -> AsyncIterator[bytes]:
         """The frames of one answer. A request without tools steps back for one with."""
         built = await self._prepared(call.body)
+        call.served = self._info(built.model).identity
         self._refuse_overflow(built)
         async with self._gate.passing(main=bool(built.prompt.tools)), aclosing(self._answer(call, built)) as frames:
             self._at_work += 1

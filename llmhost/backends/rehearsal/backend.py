@@ -71,6 +71,7 @@ class RehearsalBackend:
 
         Raises ApiError: 400 for a directive that cannot be followed, an unusable schema or a full window.
         """
+        call.served = self._model.identity
         prompt = render(call.body)
         window = self._model.context
         if prompt.tokens >= window - MARGIN:
