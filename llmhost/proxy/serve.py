@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import os
+import signal
 import socket
-import sys
+import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -32,6 +35,7 @@ KEEP_ALIVE_S = 900
 # Whoever stops this process bounds the wait (the supervisor: 5 s for `down`, 60 s for an upgrade), so that answers under way can end.
 GRACE_S = 60
 SETTLE_S = 0.2
+STANDARD_INPUT = 0
 BACKLOG = 2048
 HUNG_UP = "ASGI callable returned without completing response."
 
@@ -42,12 +46,8 @@ def run(config: ServerConfig) -> int:
     # Hanging up in the middle of a stream is how a broken answer is told (messages_route); uvicorn reports each as an error of ours.
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.getMessage() != HUNG_UP)
     listener = listen(config)
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_serve(config, listener))
-    finally:
-        if config.socket is not None:
-            Path(config.socket).unlink(missing_ok=True)
+    with _removed_at_the_end(config), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(config, listener))
 
 
 def listen(config: ServerConfig) -> socket.socket:
@@ -63,15 +63,45 @@ def listen(config: ServerConfig) -> socket.socket:
 
 
 def _unix_socket(path: Path) -> socket.socket:
+    _make_way(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    path.unlink(missing_ok=True)
     before = os.umask(0o177)
     try:
         listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
     finally:
         os.umask(before)
     listener.listen(BACKLOG)
     return listener
+
+
+def _make_way(path: Path) -> None:
+    """Remove a socket nobody listens on any more. Raises OSError when something else is there, or somebody answers."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(errno.EEXIST, f"{path} is there and is not a socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise OSError(errno.EADDRINUSE, f"another server listens on {path}")
+    path.unlink()
+
+
+@contextmanager
+def _removed_at_the_end(config: ServerConfig) -> Iterator[None]:
+    """Remove our own socket file, and no other that has taken its place."""
+    path = Path(config.socket) if config.socket is not None else None
+    made = path.lstat().st_ino if path else None
+    try:
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            if path and path.lstat().st_ino == made:
+                path.unlink()
 
 
 async def _serve(config: ServerConfig, listener: socket.socket) -> int:
@@ -88,7 +118,18 @@ async def _serve(config: ServerConfig, listener: socket.socket) -> int:
 
 
 class GentleServer(uvicorn.Server):
-    """uvicorn closes connections it has accepted but not read from; their requests would be reset. So it stops accepting first."""
+    """uvicorn with a gentler end.
+
+    It closes connections it has accepted but not read from, whose requests would be reset: so it stops accepting first. And it raises
+    the signal again when it is done, which would end the process before anything is tidied up.
+    """
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
@@ -124,7 +165,8 @@ def _watch_lifeline(stop: Callable[[], object]) -> None:
     """Standard input ends when whoever started this process is gone, however it went."""
 
     def wait() -> None:
-        while sys.stdin.buffer.read(4096):
+        # not sys.stdin: a thread that holds its lock makes the interpreter abort at the end
+        while os.read(STANDARD_INPUT, 4096):
             pass
         stop()
 

@@ -45,10 +45,10 @@ async def test_entries_expire_near_their_time_to_live_but_not_together(any_redis
 
 async def test_another_process_finds_what_one_stored(any_redis: RedisServer) -> None:
     namespace = new_namespace()
-    async with started(with_failover(config(any_redis), namespace)) as first:
+    async with started(with_failover(config(any_redis), namespace, timeout_s=2)) as first:
         await store_now(first, "key", b"value " * 500)
         first.add_counts({"exact_hits": 3})
-    async with started(with_failover(config(any_redis), namespace)) as second:
+    async with started(with_failover(config(any_redis), namespace, timeout_s=2)) as second:
         assert await second.get("key") == b"value " * 500
         second.add_counts({"exact_hits": 1})
         assert await second.counts() == {"exact_hits": 4}
@@ -183,7 +183,7 @@ async def test_a_cluster_is_followed_to_the_node_that_holds_the_namespace(
 
 async def test_counts_that_redis_did_not_get_are_sent_when_it_is_back(redis_7_binary: Path, short_tmp: Path) -> None:
     server = RedisServer(redis_7_binary, short_tmp)
-    async with started(with_failover(config(server))) as store:
+    async with started(with_failover(config(server), timeout_s=2)) as store:
         store.add_counts({"exact_hits": 5})
         assert await store.counts() == {"exact_hits": 5}
         with running(server):

@@ -67,7 +67,10 @@ def test_unknown_things_pass() -> None:
             {"role": "system", "content": "be nice", "clear_at": "next_user_message"},
             {"role": "user", "content": [{"type": "hologram", "data": 1}, {"type": "text", "text": "x", "extra": {}}]},
         ],
-        "tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 8}, {"type": "mcp_toolset", "mcp_server_name": "a"}],
+        "tools": [
+            {"type": "web_search_20250305", "name": "web_search", "max_uses": 8},
+            {"type": "mcp_toolset", "mcp_server_name": "a"},
+        ],
         "context_management": {"edits": []},
         "never_heard_of": [1, 2],
     }

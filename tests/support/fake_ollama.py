@@ -36,7 +36,7 @@ def last(prompt_eval_count: int = 20, eval_count: int = 3, **fields: Any) -> byt
 @dataclass
 class FakeOllama:
     """`reply` is what the next chats get; `asked` are the bodies of those that came; `show`, `tags` and `running` what the other routes
-    tell."""
+    tell. While `awake` is cleared it is as good as frozen."""
 
     reply: Reply = field(default_factory=lambda: Reply([line("hi"), last()]))
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -46,10 +46,12 @@ class FakeOllama:
     )
     load_status: int = 200
     tags: Any = None
+    awake: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[FakeOllama]:
+        self.awake.set()
         application = web.Application()
         application.add_routes(
             [
@@ -71,6 +73,7 @@ class FakeOllama:
             await runner.cleanup()
 
     async def _ps(self, _: web.Request) -> web.Response:
+        await self.awake.wait()
         return web.json_response({"models": [self.running]})
 
     async def _tags(self, _: web.Request) -> web.Response:
@@ -93,6 +96,7 @@ class FakeOllama:
         response = web.StreamResponse(status=self.reply.status)
         await response.prepare(request)
         for piece in self.reply.pieces:
+            await self.awake.wait()
             await response.write(piece)
             await asyncio.sleep(0)
         if self.reply.breaks_off and request.transport is not None:

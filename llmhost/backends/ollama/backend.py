@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -17,7 +17,7 @@ from llmhost.backends.base import BackendHealth, Call, ModelInfo, PrefixReuse
 from llmhost.backends.http import Response, Upstream, UpstreamError, error_text
 from llmhost.backends.ollama.codec import Codec, Decoder, Encoded, LoadedModel, Outcome
 from llmhost.backends.ollama.codec_chat import ChatCodec
-from llmhost.backends.ollama.engine import HOLD_S, POLL_S, Engine
+from llmhost.backends.ollama.engine import HOLD_S, LOOK_S, POLL_S, Engine
 from llmhost.backends.ollama.failures import api_error, gone, unfinished
 from llmhost.backends.ollama.gate import Gate
 from llmhost.backends.ollama.prefixes import FIRST_GUESS, PrefixBook
@@ -46,13 +46,22 @@ class Built:
 
 
 class OllamaBackend:
-    """See `llmhost.backends.base.Backend`. Seconds: `poll_s` between looks at Ollama, `hold_s` at most that a request waits for a load."""
+    """See `llmhost.backends.base.Backend`.
+
+    Seconds: `poll_s` between looks at Ollama, `look_s` at most for one, `hold_s` at most that a request waits for a load.
+    """
 
     kind = "ollama"
     translates = True
 
     def __init__(
-        self, config: BackendConfig, timing: Timing, *, poll_s: float = POLL_S, hold_s: float = HOLD_S
+        self,
+        config: BackendConfig,
+        timing: Timing,
+        *,
+        poll_s: float = POLL_S,
+        look_s: float = LOOK_S,
+        hold_s: float = HOLD_S,
     ) -> None:
         if not config.url:
             raise ValueError("backend ollama needs Ollama's url")
@@ -60,7 +69,10 @@ class OllamaBackend:
         self.reuse = PrefixReuse()
         self._upstream = Upstream(config.url, config.token)
         self._book = PrefixBook(slots=config.parallel)
-        self._engine = Engine(self._upstream, config, self._book.forget, poll_s=poll_s, hold_s=hold_s)
+        self._under_way: set[asyncio.Timeout] = set()
+        self._engine = Engine(
+            self._upstream, config, self._book.forget, self._give_up, poll_s=poll_s, look_s=look_s, hold_s=hold_s
+        )
         self._codec: Codec = ChatCodec()
         self._gate = Gate()
         self._parallel = config.parallel
@@ -135,14 +147,24 @@ class OllamaBackend:
         built = self._built.pop(id(body), None)
         if built is None or built.body is not body or built.model is not loaded:
             built = self._build(body, loaded)
-        if not built.prompt.unread:
-            return built
-        for data in built.prompt.unread:
-            await asyncio.to_thread(self._pdfs.read, data)
-        return self._build(body, loaded)
+        read: dict[str, str] = {}
 
-    def _build(self, body: dict[str, Any], model: LoadedModel) -> Built:
-        prompt = build_prompt(body, vision=model.vision, thinking=model.thinking, read_pdf=self._pdfs.get)
+        def text_of(data: str) -> str | None:
+            # what this request has read stays with it: the shelf may have to make room meanwhile
+            if data not in read and (known := self._pdfs.get(data)) is not None:
+                read[data] = known
+            return read.get(data)
+
+        while built.prompt.unread:
+            for data in built.prompt.unread:
+                read[data] = await asyncio.to_thread(self._pdfs.read, data)
+            built = self._build(body, loaded, text_of)
+        return built
+
+    def _build(
+        self, body: dict[str, Any], model: LoadedModel, read_pdf: Callable[[str], str | None] | None = None
+    ) -> Built:
+        prompt = build_prompt(body, vision=model.vision, thinking=model.thinking, read_pdf=read_pdf or self._pdfs.get)
         # Whoever takes the answer whole needs no line per token; only an answer that we may have to cut short must be watched growing.
         stream = body.get("stream") is True or bool(prompt.stop) or not prompt.tool_choice.parallel
         return Built(body, model, prompt, self._codec.encode(prompt, model, stream=stream))
@@ -157,7 +179,10 @@ class OllamaBackend:
         decoder = self._codec.decoder(built.prompt, call.writer)
         read = True
         try:
-            async with self._upstream.stream("POST", built.encoded.path, built.encoded.body) as response:
+            async with (
+                self._watched(),
+                self._upstream.stream("POST", built.encoded.path, built.encoded.body) as response,
+            ):
                 if response.status != 200:
                     read = False
                     raise self._refused(response.status, await response.read(), built)
@@ -167,6 +192,8 @@ class OllamaBackend:
                         yield frames
             last = await self._finished(call, built, decoder)
             read = False
+        except TimeoutError:
+            raise gone("it has stopped answering") from None
         except UpstreamError as error:
             read = not error.refused
             raise self._broken(error) from error
@@ -174,6 +201,21 @@ class OllamaBackend:
             if read:  # given up on the way: Ollama reads a prompt to its end all the same
                 self._book.record(built.encoded, self._book.estimate(built.encoded), exact=False)
         yield last
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        """Ends the block with TimeoutError once the watch finds Ollama gone: a frozen one would never end an answer itself."""
+        async with asyncio.timeout(None) as limit:
+            self._under_way.add(limit)
+            try:
+                yield
+            finally:
+                self._under_way.discard(limit)
+
+    def _give_up(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for limit in self._under_way:
+            limit.reschedule(now)
 
     async def _frames(self, response: Response, decoder: Decoder) -> AsyncGenerator[bytes, None]:
         """Until the last line, or until what came is enough: leaving the stream early stops Ollama."""
@@ -245,11 +287,9 @@ def stop_reason(outcome: Outcome, num_predict: int, *, saw_tool: bool) -> str:
     """Why the answer ended. Ollama says `length` both at the limit we set and at the window's end; only the first has that many tokens."""
     if outcome.cut == "stop_sequence":
         return "stop_sequence"
-    if saw_tool:
-        return "tool_use"
     final = outcome.final or {}
     if final.get("done_reason") != "length":
-        return "end_turn"
+        return "tool_use" if saw_tool else "end_turn"
     return "max_tokens" if int(final.get("eval_count") or 0) >= num_predict else "model_context_window_exceeded"
 
 

@@ -22,7 +22,7 @@ class LoadedModel:
 
     `context` is the window in tokens that `/api/ps` reports; `num_ctx` what every request asks for (None: Ollama's own choice), always
     the same, because a request that asks for another window makes Ollama load the model anew. `digest` is the manifest's, `version`
-    that of Ollama. `renderer` and `parser` are Ollama's names, "" for a model with a template.
+    that of Ollama. `renderer` is Ollama's name, "" for a model with a template.
     """
 
     name: str
@@ -36,7 +36,6 @@ class LoadedModel:
     thinking: bool = False
     family: str = ""
     renderer: str = ""
-    parser: str = ""
     version: str = ""
     created_at: str = "2026-01-01T00:00:00Z"
 

@@ -53,12 +53,18 @@ def _types(schema: Any, root: dict[str, Any], depth: int) -> Iterator[str]:
         yield declared
     elif isinstance(declared, list):
         yield from (item for item in declared if isinstance(item, str))
-    for value in schema.get("enum") or ([schema["const"]] if "const" in schema else ()):
+    for value in _items(schema, "enum") or ([schema["const"]] if "const" in schema else ()):
         yield from (name for name, matches in _IS.items() if not declared and matches(value))
     for key in ("anyOf", "oneOf"):
-        for branch in schema.get(key) or ():
+        for branch in _items(schema, key):
             yield from _types(branch, root, depth + 1)
     yield from _types(_referred(schema.get("$ref"), root), root, depth + 1)
+
+
+def _items(schema: dict[str, Any], key: str) -> list[Any]:
+    """A list in a schema; [] where a careless tool has something else there."""
+    value = schema.get(key)
+    return value if isinstance(value, list) else []
 
 
 def _referred(reference: Any, root: dict[str, Any]) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from llmhost.backends.base import BackendHealth
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 5.0
 RETRY_S = 1.0
+LOOK_S = 5.0  # an answer that takes longer is a miss
+MISSES = 3  # looks without an answer in time after which Ollama counts as gone
 GRACE_S = 20.0  # an Ollama started together with us needs a while before it answers
 LOAD_TIMEOUT_S = 900.0  # 19 GB from a slow disk
 HOLD_S = 60.0
@@ -39,8 +42,10 @@ class Engine:
         upstream: Upstream,
         config: BackendConfig,
         on_reload: Callable[[], None],
+        on_lost: Callable[[], None],
         *,
         poll_s: float = POLL_S,
+        look_s: float = LOOK_S,
         hold_s: float = HOLD_S,
     ) -> None:
         self.loaded: LoadedModel | None = None
@@ -50,7 +55,10 @@ class Engine:
         self._upstream = upstream
         self._config = config
         self._on_reload = on_reload
+        self._on_lost = on_lost
+        self._missed = 0
         self._poll_s = poll_s
+        self._look_s = look_s
         self._hold_s = hold_s
         self._weights: list[Any] = []
         self._failure: ApiError | None = None
@@ -74,7 +82,10 @@ class Engine:
                 self._fail(reason, unavailable(reason, LOADING_RETRY_S), "failed")
             except UpstreamError as error:
                 pause = min(RETRY_S, self._poll_s) if error.status is None else self._poll_s
-                if self._reached or asyncio.get_running_loop().time() - started > GRACE_S:
+                self._missed += 1
+                if error.timed_out and self.loaded and self._missed < MISSES:
+                    pass  # busy with a prefill on the CPU, or swapping: it still works on what it was given
+                elif self._reached or asyncio.get_running_loop().time() - started > GRACE_S:
                     self._unreachable(error)
             await self._sleep(pause)
 
@@ -109,7 +120,7 @@ class Engine:
 
     async def _look(self) -> None:
         running = await self._running()
-        self._reached = True
+        self._reached, self._missed = True, 0
         if self.loaded is None:
             await self._load()
             return
@@ -122,6 +133,10 @@ class Engine:
             log.info("ollama has unloaded or changed %s: loading it again", self.loaded.name)
             self.loaded = None
             await self._load()
+        elif entry.get("context_length") not in (None, self.loaded.context):
+            log.info("ollama has loaded %s anew, with a window of %s", self.loaded.name, entry["context_length"])
+            self.loaded = replace(self.loaded, context=int(entry["context_length"]))
+            self._on_reload()
 
     async def _running(self) -> list[dict[str, Any]] | None:
         """What `/api/ps` lists; None where the server has no such route."""
@@ -132,7 +147,7 @@ class Engine:
     async def _optional(self, path: str) -> Any:
         """An answer that servers which merely speak Ollama's chat (a router, a test double) may lack: None then."""
         try:
-            return await self._upstream.json("GET", path)
+            return await self._upstream.json("GET", path, timeout=self._look_s)
         except UpstreamError as error:
             if error.status in (404, 405, 501):
                 return None
@@ -193,6 +208,7 @@ class Engine:
     def _unreachable(self, error: UpstreamError) -> None:
         if error.status is None:
             self._fail(error.message, gone(error.message), "failed")
+            self._on_lost()
         else:
             reason = f"Ollama cannot load the model: {error.message}"
             self._fail(reason, unavailable(reason, LOADING_RETRY_S), "ok")
@@ -255,7 +271,6 @@ def _loaded(
         thinking="thinking" in able,
         family=str((show.get("details") or {}).get("family") or ""),
         renderer=catalog.modelfile_line(show, "renderer"),
-        parser=catalog.modelfile_line(show, "parser"),
         version=version,
         created_at=catalog.when(tag.get("modified_at")),
     )

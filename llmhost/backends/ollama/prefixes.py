@@ -67,6 +67,8 @@ class PrefixBook:
     def at_least(self, encoded: Encoded) -> int:
         """Tokens that a prompt has for certain, or as good as: no text that is not mostly blanks has fewer for its size."""
         shared = self._known(encoded)
+        if not shared.whole:  # the tokens of a part of a counted prompt are only its share by size
+            return round(encoded.size * SPARSEST)
         return shared.tokens + round((encoded.size - shared.size) * SPARSEST)
 
     def counted(self, encoded: Encoded) -> int | None:

@@ -32,7 +32,12 @@ class SchemaError(ValueError):
 
 def minimal_instance(schema: Any) -> Any:
     """A value valid for `schema`. Raises SchemaError."""
-    return _Builder(schema).build(schema, 0)
+    try:
+        return _Builder(schema).build(schema, 0)
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        if isinstance(error, SchemaError):
+            raise
+        raise SchemaError(f"the schema cannot be read ({error})") from error
 
 
 class _Builder:

@@ -35,7 +35,7 @@ async def backend(fake: FakeOllama) -> AsyncIterator[OllamaBackend]:
 @asynccontextmanager
 async def serving(fake: FakeOllama, **settings: Any) -> AsyncIterator[OllamaBackend]:
     config = BackendConfig("ollama", url=fake.url, **settings)
-    found = OllamaBackend(config, Timing(), poll_s=0.05, hold_s=5.0)
+    found = OllamaBackend(config, Timing(), poll_s=0.05, look_s=0.3, hold_s=5.0)
     await found.start()
     try:
         yield found
@@ -230,3 +230,32 @@ async def test_a_new_version_of_the_model_is_noticed(fake: FakeOllama) -> None:
         assert before is not None
         assert now is not None
         assert now.digest != before.digest
+
+
+async def test_a_window_that_ollama_has_changed_is_noticed(fake: FakeOllama) -> None:
+    async with serving(fake, context=1000) as backend:
+        await answer(backend, body())
+        fake.running["context_length"] = 512
+        await until(lambda: backend.model().context == 512, "the new window")
+
+
+async def test_an_ollama_that_freezes_ends_the_answers_it_owes(fake: FakeOllama) -> None:
+    fake.reply = Reply([line("hi "), line("there"), last()])
+    async with serving(fake) as backend:
+        await answer(backend, body())
+        fake.awake.clear()
+        error, _ = await failure(backend, body("again"))
+        assert (error.status, backend.health().state) == (503, "failed")
+        fake.awake.set()
+        await until(lambda: backend.health().state == "ok", "the backend to come back")
+        assert sse.text_of(await answer(backend, body("and again"))) == "hi there"
+
+
+@pytest.mark.parametrize("schema", [{"enum": 5}, {"anyOf": 7}, {"type": 3, "oneOf": "x"}, {"properties": []}])
+async def test_a_careless_schema_costs_no_answer(backend: OllamaBackend, fake: FakeOllama, schema: Any) -> None:
+    call = {"function": {"name": "Odd", "arguments": {"a": "1"}}}
+    fake.reply = Reply(
+        [line(tool_calls=None, message={"role": "assistant", "content": "", "tool_calls": [call]}), last()]
+    )
+    tools = [{"name": "Odd", "input_schema": {"type": "object", "properties": {"a": schema}}}]
+    assert sse.tools_of(await answer(backend, body(tools=tools))) == [("Odd", {"a": "1"})]
