@@ -13,6 +13,8 @@ from llmhost.messages.answer import Answer
 SERVED_BY = {"exact": "exact", "semantic": "semantic"}
 DURATIONS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 RECENT = 1024  # requests over which the percentiles of `status` are taken
+RECENT_PACES = 16
+SHORTEST_PACE_S = 0.05  # an answer that came in one piece says nothing of the model's speed
 
 
 class Metrics:
@@ -26,6 +28,7 @@ class Metrics:
         self._backend = backend
         self._durations: deque[float] = deque(maxlen=RECENT)
         self._first_tokens: deque[float] = deque(maxlen=RECENT)
+        self._paces: deque[tuple[int, float]] = deque(maxlen=RECENT_PACES)
         self._define()
 
     def _define(self) -> None:
@@ -100,6 +103,16 @@ class Metrics:
             if usage.get(name):
                 self._tokens.labels(model, kind).inc(usage[name])
 
+    def pace(self, tokens: int, seconds: float) -> None:
+        """How long the generation of an answer took from its first token on."""
+        if seconds >= SHORTEST_PACE_S:
+            self._paces.append((tokens, seconds))
+
+    def tokens_per_second(self) -> float | None:
+        """Of the last answers, None before there is one."""
+        seconds = sum(pace[1] for pace in self._paces)
+        return round(sum(pace[0] for pace in self._paces) / seconds, 1) if seconds else None
+
     def unstorable(self) -> None:
         self._unstorable.inc()
 
@@ -112,6 +125,7 @@ class Metrics:
             "p50_ms": _percentile(self._durations, 0.50),
             "p99_ms": _percentile(self._durations, 0.99),
             "ttft_p50_ms": _percentile(self._first_tokens, 0.50),
+            "tokens_per_second": self.tokens_per_second(),
         }
 
 

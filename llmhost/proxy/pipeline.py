@@ -127,6 +127,8 @@ class Pipeline:
         )
         if usage:
             self.metrics.tokens(model, usage)
+            if flight.first_frame_at is not None and flight.ended_at is not None:
+                self.metrics.pace(usage.get("output_tokens", 0), flight.ended_at - flight.first_frame_at)
 
     def _begin(self, asked: Asked) -> Listener:
         backend, timing = self.backend, self._config.timing

@@ -47,3 +47,8 @@ def test_figures_follow_what_happened(gateway: ProxyServer) -> None:
 def test_labels_never_carry_what_a_client_sent(gateway: ProxyServer) -> None:
     send(gateway.client, fresh(model="claude-made-up-by-a-client"))
     assert "made-up" not in gateway.client.get("/metrics").text
+
+
+def test_the_pace_of_answers_is_known(gateway: ProxyServer) -> None:
+    stream(gateway.client, fresh("@rehearse words 40; pace 10"))
+    assert 20 < gateway.status()["requests"]["tokens_per_second"] < 200
