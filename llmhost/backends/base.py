@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from llmhost.messages.writer import EventWriter
@@ -17,7 +18,7 @@ from llmhost.messages.writer import EventWriter
 HealthState = Literal["ok", "starting", "failed", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ModelInfo:
     """A served model. `context` is the window really loaded, in tokens; `digest` changes whenever answers may."""
 
@@ -30,7 +31,7 @@ class ModelInfo:
     thinking: bool = False
     created_at: str = "2026-01-01T00:00:00Z"
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """What an answer depends on besides the request. Not the window: it decides whether there is an answer, not which."""
         return hashlib.blake2b(f"{self.id}\n{self.digest}".encode(), digest_size=8).hexdigest()

