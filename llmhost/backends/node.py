@@ -16,7 +16,7 @@ from llmhost.core.server_config import BackendConfig, Timing
 from llmhost.messages.answer import events
 from llmhost.messages.errors import STATUS_BY_TYPE, ApiError, unavailable
 from llmhost.messages.frames import FrameSplitter, is_in
-from llmhost.messages.headers import ESTIMATE_HEADER, GATEWAY_HEADER, SERVED_HEADER
+from llmhost.messages.headers import ESTIMATE_HEADER, GATEWAY_HEADER, REFUSED_HEADER, SERVED_HEADER
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class NodeBackend:
 
 def _api_error(response: Response, content: bytes) -> ApiError:
     """The node's own error, unmodified, but for a refused token: that is ours, not the client's."""
-    if response.status in REFUSALS:
+    if REFUSED_HEADER in response.headers:
         return unavailable(TOKEN_REFUSED, None)
     try:
         kind = orjson.loads(content)["error"]["type"]

@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmhost.messages.errors import ApiError
+from llmhost.messages.headers import REFUSED_HEADER
 from llmhost.proxy.replies import send_error
 
+REFUSED = [(REFUSED_HEADER.encode(), b"true")]
 OPEN_PATHS = frozenset({"/", "/api/hello", "/health", "/ready"})
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 ANY_HOST = "*"
@@ -33,7 +35,7 @@ class Guard:
             scope["llmhost.headers"] = headers
             refusal = self._refusal(scope["path"], headers)
             if refusal is not None:
-                await send_error(send, refusal)
+                await send_error(send, refusal, REFUSED)
                 return
         await self._app(scope, receive, send)
 
