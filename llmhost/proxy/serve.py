@@ -36,6 +36,7 @@ KEEP_ALIVE_S = 900
 GRACE_S = 60
 SETTLE_S = 0.2
 STANDARD_INPUT = 0
+INTERRUPTED = 130  # as the contract has it for every command
 BACKLOG = 2048
 HUNG_UP = "ASGI callable returned without completing response."
 
@@ -116,6 +117,8 @@ async def _serve(config: ServerConfig, listener: socket.socket) -> int:
     # Parsing one request of 80 KB makes thousands of objects, none of them cyclic: the default of 700 would look through them in vain.
     gc.set_threshold(50_000, 20, 50)
     await server.serve(sockets=[listener])
+    if server.interrupted:
+        return INTERRUPTED
     return 0 if server.started else 1
 
 
@@ -126,12 +129,18 @@ class GentleServer(uvicorn.Server):
     the signal again when it is done, which would end the process before anything is tidied up.
     """
 
+    interrupted = False
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
+            loop.add_signal_handler(number, self._on_signal, number)
         yield
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        self.interrupted = number is signal.SIGINT
+        self.handle_exit(number, None)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:

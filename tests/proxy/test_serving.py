@@ -26,11 +26,11 @@ def test_the_socket_is_for_its_owner_only(folder: Path) -> None:
         assert stat.S_IMODE(Path(str(server.config.socket)).stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_cleanly(folder: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_cleanly(folder: Path, how: signal.Signals, code: int) -> None:
     with proxy(folder) as server:
         server.process.send_signal(how)
-        assert server.process.wait(10) == 0
+        assert server.process.wait(10) == code
         assert not Path(str(server.config.socket)).exists()
 
 
