@@ -136,7 +136,9 @@ class RedisLink:
 
     def _abort(self) -> None:
         if self._transport is not None:
-            self._transport.abort()
+            # The first releases of Python 3.11 lose the protocol of a TLS transport that was closed twice, and raise here.
+            with contextlib.suppress(AttributeError):
+                self._transport.abort()
 
 
 def _expire(future: asyncio.Future[Reply], limit_s: float, turns: int) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,18 @@ def write(path: Path, text: str, *, force: bool) -> Path | None:
 def _keep(path: Path) -> Path | None:
     if not path.exists():
         return None
-    kept = path.with_suffix(".toml.old")
     content = path.read_bytes()
-    kept.unlink(missing_ok=True)
-    descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    return kept
+    for kept in _names_beside(path):
+        try:
+            descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            continue  # an older one, which stays
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        return kept
+    raise AssertionError("there is no end of names")
+
+
+def _names_beside(path: Path) -> Iterator[Path]:
+    yield path.with_suffix(".toml.old")
+    yield from (path.with_suffix(f".toml.old.{number}") for number in itertools.count(2))

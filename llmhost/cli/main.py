@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import io
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +11,7 @@ from llmhost.cli import helptext
 from llmhost.cli.argv import PASS_THROUGH, Invocation, parse_argv
 from llmhost.cli.registry import GROUPS, Entry, later, resolve
 from llmhost.cli.render import Renderer
+from llmhost.cli.streams import OutputLost, mend
 from llmhost.core.errors import Interrupted, LlmhostError, UsageError
 from llmhost.core.result import Result
 
@@ -26,33 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     renderer = Renderer(
         json=invocation.json, quiet=invocation.quiet, verbose=invocation.verbose, no_color=invocation.no_color
     )
-    _mend_streams()
+    mend()
     try:
         return _guarded(invocation, renderer)
-    except BrokenPipeError:
-        # Whoever read us has seen enough. What is still buffered must not raise again when Python flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-
-
-def _mend_streams() -> None:
-    """Standard streams that somebody closed lead nowhere, lest the next socket opened takes their number; and any locale will do."""
-    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
-        if getattr(sys, name) is None:
-            if not _is_open(number):
-                os.dup2(os.open(os.devnull, os.O_RDWR), number)
-            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - for the life of the process
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
-def _is_open(number: int) -> bool:
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True
+    except OutputLost as lost:
+        return renderer.lost(lost)
 
 
 def _guarded(invocation: Invocation, renderer: Renderer) -> int:
@@ -62,12 +39,17 @@ def _guarded(invocation: Invocation, renderer: Renderer) -> int:
     except LlmhostError as error:
         return renderer.error(name, error)
     except KeyboardInterrupt:
-        return renderer.error(name, Interrupted("interrupted."))
-    except BrokenPipeError:
+        return renderer.error(name, interrupted())
+    except OutputLost:
         raise
     except Exception as error:  # noqa: BLE001 - the last line of defence: a script must get its envelope, a person one line
         renderer.trace(error)
         return renderer.error(name, _internal(error))
+
+
+def interrupted() -> Interrupted:
+    """What Ctrl-C ends with."""
+    return Interrupted("interrupted.", hint="llmhost status shows what still runs")
 
 
 def _run(invocation: Invocation, renderer: Renderer) -> int:
@@ -95,7 +77,8 @@ def _command(invocation: Invocation, renderer: Renderer) -> int:
         return _say(renderer, "help", {"help": text}, text)
     session = Session(invocation, renderer)
     result = spec.run(session, args) if entry.name == PASS_THROUGH else _parsed(entry, spec, args, session)
-    return renderer.result(entry.name, result, spec.view(result.data) if not renderer.json else ())
+    view = spec.brief if renderer.quiet and spec.brief else spec.view
+    return renderer.result(entry.name, result, view(result.data) if not renderer.json else ())
 
 
 def _parsed(entry: Entry, spec: Spec, args: tuple[str, ...], session: Session) -> Result:

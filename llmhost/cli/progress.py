@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from llmhost.cli.render import Renderer
+from llmhost.cli.streams import to_stderr
 from llmhost.core.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
@@ -54,8 +55,7 @@ class LineProgress:
         self._line(text)
 
     def _line(self, text: str) -> None:
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        to_stderr(text + "\n", self._stream)
 
 
 class LiveProgress:

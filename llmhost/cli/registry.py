@@ -61,7 +61,8 @@ GROUPS = {"cache": "The response cache.", "config": "The configuration."}
 def later(what: str) -> UsageError:
     """The one-line answer to something that a later release brings."""
     return UsageError(
-        f"{what} comes in a later release; this one runs a fleet on this machine: llmhost up --provider local",
+        f"{what} comes in a later release; this one runs a fleet on this machine.",
+        hint="llmhost up --provider local",
         code="later",
     )
 

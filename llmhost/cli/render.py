@@ -7,9 +7,10 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
+from llmhost.cli.streams import OutputLost, to_stderr, to_stdout
 from llmhost.core.errors import Interrupted, LlmhostError, UsageError
 from llmhost.core.result import Result
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 SCHEMA = "llmhost/1"
-# Tables in a pipe or a log keep their columns; a terminal has its own width.
-PIPE_WIDTH = 120
 _RED, _YELLOW, _PLAIN = "\x1b[1;31m", "\x1b[33m", "\x1b[0m"
 
 
@@ -42,18 +41,38 @@ class Renderer:
     quiet: bool = False
     verbose: bool = False
     no_color: bool = False
+    _warned: list[str] = field(default_factory=list, init=False)
 
     def result(self, command: str, result: Result, shown: Iterable[RenderableType]) -> int:
-        """Print what a command returned; its exit code. `shown` is made lazily and only in text mode."""
+        """Print what a command returned; its exit code. `shown` is made lazily and only in text mode.
+
+        Whether anybody reads the answer changes nothing about the exit code, an answer that could not be written does.
+        """
+        code = result.exit_code
+        try:
+            self._tell(command, result, shown)
+        except OutputLost as lost:
+            code = self.lost(lost) or code
+        if not self.json:
+            for warning in result.warnings:
+                self.warning(warning)
+            for error in result.errors:
+                self._failure(error)
+        return code
+
+    def _tell(self, command: str, result: Result, shown: Iterable[RenderableType]) -> None:
         if self.json:
-            _write(sys.stdout, json.dumps(envelope(command, result), default=str))
-            return result.exit_code
-        self.answer(shown)
-        for warning in result.warnings:
-            self.warning(warning)
-        for error in result.errors:
-            self._failure(error)
-        return result.exit_code
+            warnings = list(dict.fromkeys((*self._warned, *result.warnings)))
+            _answer(json.dumps(envelope(command, replace(result, warnings=warnings)), default=str))
+        else:
+            self.answer(shown)
+
+    def lost(self, lost: OutputLost) -> int:
+        """Say that standard output failed, unless its reader only has seen enough; the exit code of that."""
+        if lost.reader_gone:
+            return 0
+        _note(f"{self._paint(_RED, 'error:')} {lost}")
+        return LlmhostError.exit_code
 
     def error(self, command: str, error: LlmhostError) -> int:
         """Print an error that ended a command; its exit code."""
@@ -62,34 +81,28 @@ class Renderer:
     def answer(self, shown: Iterable[RenderableType]) -> None:
         """Text mode: the answer itself, to standard output."""
         for item in shown:
-            if isinstance(item, str):
-                _write(sys.stdout, item)
-            else:
-                self.console(sys.stdout).print(item)
-                sys.stdout.flush()
+            to_stdout(self._rendered(item, sys.stdout))
 
     def line(self, item: dict[str, Any], text: str) -> None:
         """One element of an endless answer: an object a line, or its text."""
-        _write(sys.stdout, json.dumps(item, default=str) if self.json else text)
+        _answer(json.dumps(item, default=str) if self.json else text)
 
     def explain(self, shown: Iterable[RenderableType]) -> None:
         """Text that goes with an answer and is none (a plan, what to do next): standard error, none with --quiet or --json."""
         if self.quiet or self.json:
             return
         for item in shown:
-            if isinstance(item, str):
-                _write(sys.stderr, item)
-            else:
-                self.console(sys.stderr).print(item)
+            to_stderr(self._rendered(item, sys.stderr))
 
     def warning(self, text: str) -> None:
-        """One line about something that is not as it should be."""
-        _write(sys.stderr, f"{self._paint(_YELLOW, 'warning:')} {text}")
+        """One line about something that is not as it should be; the envelope has it, too."""
+        self._warned.append(text)
+        _note(f"{self._paint(_YELLOW, 'warning:')} {text}")
 
     def detail(self, text: str) -> None:
         """One line for `--verbose`."""
         if self.verbose:
-            _write(sys.stderr, text)
+            _note(text)
 
     def trace(self, error: BaseException) -> None:
         """The whole story of an unexpected error, for `--verbose`."""
@@ -115,29 +128,38 @@ class Renderer:
 
     def console(self, file: TextIO) -> Console:
         """A rich console on a stream, without colour where nobody sees it."""
-        from rich.console import Console
+        from llmhost.cli.console import open_console
 
-        plain = not self.colored(file)
-        width = None if file.isatty() else PIPE_WIDTH
-        return Console(file=file, no_color=plain, highlight=False, width=width, emoji=False, soft_wrap=False)
+        return open_console(file, colored=self.colored(file))
 
     def colored(self, file: TextIO) -> bool:
         """Whether colour is wanted: a terminal, no --no-color, no NO_COLOR."""
         return file.isatty() and not self.no_color and not os.environ.get("NO_COLOR")
 
+    def _rendered(self, item: RenderableType, file: TextIO) -> str:
+        if isinstance(item, str):
+            return item + "\n"
+        from llmhost.cli.console import rendered
+
+        return rendered(self.console(file), item)
+
     def _failure(self, error: dict[str, str]) -> None:
         mark = "" if error["code"] == Interrupted.default_code else f"{self._paint(_RED, 'error:')} "
-        _write(sys.stderr, f"{mark}{error['message']}")
-        if error["hint"]:
-            _write(sys.stderr, f"  → {error['hint']}")
+        # What comes later is said in one line, whoever raises it.
+        joint = "  →" if error["code"] == "later" else "\n  →"
+        hint = f"{joint} {error['hint']}" if error["hint"] else ""
+        _note(f"{mark}{error['message']}{hint}")
 
     def _paint(self, colour: str, text: str) -> str:
         return f"{colour}{text}{_PLAIN}" if self.colored(sys.stderr) else text
 
 
-def _write(stream: TextIO, text: str) -> None:
-    stream.write(text + "\n")
-    stream.flush()
+def _answer(line: str) -> None:
+    to_stdout(line + "\n")
+
+
+def _note(line: str) -> None:
+    to_stderr(line + "\n")
 
 
 def _read_line(prompt: str) -> str:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from llmhost.core.settings import Settings
 
+# Options that are not called as their setting is.
+OPTIONS = {"gateway_port": "--port", "api_port": "--port"}
+
 
 def _nothing(data: dict[str, Any]) -> Iterable[RenderableType]:
     return ()
@@ -27,13 +30,14 @@ def _nothing(data: dict[str, Any]) -> Iterable[RenderableType]:
 class Spec:
     """A command: `run(ctx, …options)` returns a Result (whose data `view` shows in text mode) and its docstring is the help.
 
-    `later_options` are options of the public contract that a later release brings.
+    `brief` is what --quiet leaves of the view. `later_options` are options of the public contract that a later release brings.
     """
 
     run: Callable[..., Result]
     examples: tuple[str, ...]
     view: Callable[[dict[str, Any]], Iterable[RenderableType]] = _nothing
     later_options: tuple[str, ...] = ()
+    brief: Callable[[dict[str, Any]], Iterable[RenderableType]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +48,14 @@ class Session:
     renderer: Renderer
     paths: Paths = field(default_factory=Paths.from_environment)
 
-    def settings(self, **flags: Any) -> Settings:
-        """The effective settings under these flags. Warns about names that look like settings and are none."""
+    def settings(self, *, lenient: bool = False, **flags: Any) -> Settings:
+        """The effective settings under these flags. Warns about names that look like settings and are none.
+
+        `lenient`: for looking and for ending, which only need to know the fleet; what is wrong elsewhere is a warning then.
+        """
         from llmhost.core.settings import load_settings
 
-        settings = load_settings({"fleet": self.invocation.fleet, **flags})
+        settings = load_settings({"fleet": self.invocation.fleet, **flags}, options=OPTIONS, lenient=lenient)
         for warning in settings.warnings:
             self.renderer.warning(warning)
         return settings

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 OLLAMA_PORT = 11434
 # Ollama's own reading of OLLAMA_HOST: a scheme brings its own port.
 _SCHEME_PORTS = {"http": 80, "https": 443}
+REDIS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"})
+_ENCODE = "in a user name or password, / ? # and @ are written %2F %3F %23 %40"
 
 
 def is_loopback(host: str) -> bool:
@@ -49,12 +51,53 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
 
 
 def without_password(url: str) -> str:
-    """A URL as it may be shown: the password replaced by `…`, everything else as it was."""
+    """A URL as it may be shown: scheme, host, port and path, and `…` for a login.
+
+    Only `…` when it cannot be told what belongs to the password.
+    """
     try:
         parts = urlsplit(url)
-        if parts.password is None:
-            return urlunsplit(parts._replace(query=""))
-        place = f"{quote(parts.username or '')}:…@{parts.netloc.rpartition('@')[2]}"
-        return urlunsplit(parts._replace(netloc=place, query=""))
+        login, at, place = parts.netloc.rpartition("@")
+        _ = parts.port
     except ValueError:
         return "…"
+    outside = url.count("@") - login.count("@") - len(at)
+    if "://" not in url or outside or (at and parts.password is None):
+        return "…"
+    return f"{parts.scheme}://{'…@' if at else ''}{place}{parts.path}"
+
+
+def redis_url_trouble(url: str) -> str:
+    """What is wrong with a Redis URL, in words that quote nothing of it; "" for one that the cache can use."""
+    scheme, found, rest = url.partition("://")
+    if not found or scheme.lower() not in ("redis", "rediss", "unix"):
+        return "should begin with redis://, rediss:// or unix://"
+    if any(character.isspace() for character in rest):
+        return "should hold no space: in a password it is written %20"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return f"should hold an address and a port that can be read; {_ENCODE}"
+    return _place_trouble(parts) or _database_trouble(parts) or ("has port 0" if port == 0 else "")
+
+
+def _place_trouble(parts: SplitResult) -> str:
+    beyond = "@" in f"{parts.path}{parts.query}{parts.fragment}"
+    if parts.scheme == "unix":
+        if parts.netloc and not parts.netloc.endswith("@"):
+            return f"should have no host before the path of the socket; {_ENCODE}"
+        return "" if parts.path.strip("/") else "should have the path of a socket"
+    if beyond:
+        return f"is cut short; {_ENCODE}"
+    return "" if parts.hostname else "should have a host"
+
+
+def _database_trouble(parts: SplitResult) -> str:
+    options = parse_qs(parts.query, keep_blank_values=True)
+    numbers = [*options.pop("db", []), *([parts.path.strip("/")] if parts.scheme != "unix" else [])]
+    if not all(number.isascii() and number.isdigit() for number in numbers if number):
+        return "should have a number as its database"
+    if options.keys() - REDIS_OPTIONS:
+        return f"has an option that is not known; known are db, {', '.join(sorted(REDIS_OPTIONS))}"
+    return ""

@@ -18,7 +18,7 @@ from typing import Any
 
 from llmhost.core.errors import LlmhostError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_S = 5.0
 _SCHEMA = """
 CREATE TABLE nodes (
@@ -35,9 +35,13 @@ CREATE TABLE nodes (
 CREATE TABLE gateway (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     port INTEGER NOT NULL,
-    explicit INTEGER NOT NULL
+    explicit INTEGER NOT NULL,
+    server TEXT NOT NULL DEFAULT '{}'
 ) STRICT;
 """
+_FROM_1_TO_2 = "ALTER TABLE gateway ADD COLUMN server TEXT NOT NULL DEFAULT '{}'"
+# By the format a file has, what makes the present one of it; 0 = an empty file.
+_STEPS = {0: tuple(filter(str.strip, _SCHEMA.split(";"))), 1: (_FROM_1_TO_2,)}
 _NODE_COLUMNS = "id, fleet, provider, backend, model, context, token, spec, created_at"
 
 
@@ -61,10 +65,15 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True)
 class GatewayRecord:
-    """The gateway's port. `explicit` = the user asked for it by name, so it is never replaced by another."""
+    """The gateway's port. `explicit` = the user asked for it by name, so it is never replaced by another.
+
+    `server` is what the servers were set to (JSON values, desired.server_settings), so that whoever starts them again starts the same;
+    it may hold a credential. Empty = not known.
+    """
 
     port: int
     explicit: bool
+    server: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Ledger:
@@ -97,6 +106,7 @@ class Ledger:
                 if not _version(path, connection):
                     connection.close()  # made, but never written
                     return None
+                _bring_up_to_date(path, connection)
         return cls(path, connection)
 
     def close(self) -> None:
@@ -144,15 +154,16 @@ class Ledger:
 
     def gateway(self) -> GatewayRecord | None:
         with _explained(self.path):
-            row = self._connection.execute("SELECT port, explicit FROM gateway").fetchone()
-        return GatewayRecord(int(row[0]), bool(row[1])) if row else None
+            row = self._connection.execute("SELECT port, explicit, server FROM gateway").fetchone()
+            return GatewayRecord(int(row[0]), bool(row[1]), json.loads(row[2])) if row else None
 
     def put_gateway(self, record: GatewayRecord | None) -> None:
-        """Keep the gateway's port; None forgets it."""
+        """Keep the gateway's port and settings; None forgets them."""
         with _explained(self.path):
             self._connection.execute("DELETE FROM gateway")
             if record is not None:
-                self._connection.execute("INSERT INTO gateway VALUES (1, ?, ?)", (record.port, int(record.explicit)))
+                row = (record.port, int(record.explicit), json.dumps(record.server))
+                self._connection.execute("INSERT INTO gateway (one, port, explicit, server) VALUES (1, ?, ?, ?)", row)
 
 
 def _node(row: tuple[Any, ...]) -> NodeRecord:
@@ -173,13 +184,17 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")  # what is rented must not be forgotten by a power cut
     connection.execute("PRAGMA secure_delete = ON")  # a removed node's token is overwritten
-    if _version(path, connection):
+    _bring_up_to_date(path, connection)
+
+
+def _bring_up_to_date(path: Path, connection: sqlite3.Connection) -> None:
+    if _version(path, connection) == SCHEMA_VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
-    if not _version(path, connection):  # else another process was faster
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    version = _version(path, connection)  # another process may have been faster
+    for statement in _STEPS.get(version, ()):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
 
 

@@ -64,6 +64,13 @@ def read(path: Path) -> str | None:
         return None
     except OSError as error:
         raise LlmhostError(f"cannot read {path}: {error.strerror or error}.", code="state_unreadable") from error
+    except UnicodeDecodeError:
+        # Not `from` it: such an error carries the bytes.
+        raise LlmhostError(
+            f"cannot read {path}: it is no text.",
+            hint=f"Remove it, then make a new one: rm {path} && llmhost up",
+            code="state_unreadable",
+        ) from None
 
 
 def mask(secret: str | None) -> str | None:

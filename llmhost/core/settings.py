@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from llmhost.core import addresses, secrets
 from llmhost.core.errors import UsageError
 from llmhost.core.server_config import CacheConfig, RedisConfig, Timing
-from llmhost.core.settings_layers import Layer, environment_names, file_key, read_layers
+from llmhost.core.settings_layers import Layer, LayerReader, environment_names, file_key
 
 Port = Field(default=None, ge=1, le=65535)
 DEFAULT_GATEWAY_PORT = 8001
+# What even those commands must know that work under wrong settings.
+NEEDED = ("fleet",)
 SECRETS = ("redis_password", "redis_url", "vast_api_key")
 
 
@@ -78,6 +81,14 @@ class Settings(BaseSettings):
     vast_api_key: str | None = Field(default=None, repr=False)
     vast_url: str | None = None
 
+    @field_validator("redis_url")
+    @classmethod
+    def _usable(cls, url: str | None) -> str | None:
+        trouble = addresses.redis_url_trouble(url) if url else ""
+        if trouble:
+            raise PydanticCustomError("redis_url", "{trouble}", {"trouble": trouble})
+        return url
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -99,10 +110,6 @@ class Settings(BaseSettings):
     def source(self, name: str) -> str:
         """`flag`, `env NAME`, `.env NAME`, `file` or `default`."""
         return next((layer.origins[name] for layer in self._layers if name in layer.values), "default")
-
-    def is_given(self, name: str) -> bool:
-        """Whether anyone set it, as opposed to the default."""
-        return self.source(name) != "default"
 
     def entries(self) -> list[SettingEntry]:
         """Every setting with its value (secrets masked), its source and its environment names."""
@@ -180,31 +187,47 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     config_file: Path | None = None,
+    options: Mapping[str, str] | None = None,
+    lenient: bool = False,
 ) -> Settings:
     """Read every layer and check the values that hold.
 
-    `flags` maps field names to values; None means not given. Raises UsageError (`config_invalid`) naming the place of a
-    wrong value, unknown key or syntax error, and LlmhostError (`config_unreadable`) for a file that cannot be read.
-    Nothing is written.
+    `flags` maps field names to values; None means not given; `options` names those that are not called as their field is. Raises
+    UsageError (`config_invalid`) naming the place of a wrong value, unknown key or syntax error, and LlmhostError (`config_unreadable`)
+    for a file that cannot be read. `lenient`: what is wrong is ignored with a warning, a flag and the fleet's name aside. Nothing is
+    written.
     """
-    layers, warnings = read_layers(
-        flags or {}, tuple(Settings.model_fields), environ=environ, cwd=cwd, config_file=config_file
-    )
-    sources: dict[str, Any] = {"layers": layers}
-    try:
-        settings = Settings(**sources)
-    except ValidationError as error:
-        raise _wrong_values(error, layers) from None
+    read = LayerReader(tuple(Settings.model_fields), options or {}, lenient)
+    layers = read.layers(flags or {}, environ=environ, cwd=cwd, config_file=config_file)
+    settings = _checked(layers, read)
     settings._layers = layers
-    settings._warnings = warnings
+    settings._warnings = tuple(read.warnings)
     return settings
 
 
-def _wrong_values(error: ValidationError, layers: tuple[Layer, ...]) -> UsageError:
-    details = error.errors(include_url=False, include_context=False)
+def _checked(layers: tuple[Layer, ...], read: LayerReader) -> Settings:
+    """Lenient, a wrong value gives way to the one below it: so it is tried until all are right."""
+    while True:
+        sources: dict[str, Any] = {"layers": layers}
+        try:
+            return Settings(**sources)
+        except ValidationError as error:
+            details = error.errors(include_url=False, include_context=False)
+        wrong = {str(detail["loc"][0]): _wrong_value(dict(detail), layers) for detail in details}
+        if not read.lenient or any(name in NEEDED or name in layers[0].values for name in wrong):
+            raise _wrong_values(wrong, layers)
+        for name, words in wrong.items():
+            read.warn(f"{words}; it is ignored.")
+            next(layer for layer in layers if name in layer.values).drop(name)
+
+
+def _wrong_values(wrong: Mapping[str, str], layers: tuple[Layer, ...]) -> UsageError:
+    flags_only = all(name in layers[0].values for name in wrong)
     return UsageError(
-        "; ".join(_wrong_value(dict(detail), layers) for detail in details) + ".",
-        hint="Correct it there, or take it out to have the default.",
+        "; ".join(wrong.values()) + ".",
+        hint="Give it another value, or leave the option out."
+        if flags_only
+        else "Correct it there, or take it out to have the default.",
         code="config_invalid",
     )
 
@@ -212,6 +235,7 @@ def _wrong_values(error: ValidationError, layers: tuple[Layer, ...]) -> UsageErr
 def _wrong_value(detail: dict[str, Any], layers: tuple[Layer, ...]) -> str:
     name = str(detail["loc"][0])
     place = next((layer.places[name] for layer in layers if name in layer.values), "default")
+    called = place if name in layers[0].values else f"{file_key(name)} from {place}"
     given = "" if name in SECRETS else f" (given: {detail['input']!r})"
-    message = str(detail["msg"]).removeprefix("Input ")
-    return f"{file_key(name)} from {place} {message}{given}"
+    message = str(detail["msg"]).removeprefix("Input ").removeprefix("String ")
+    return f"{called} {message}{given}"

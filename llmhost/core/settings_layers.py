@@ -52,6 +52,9 @@ class Layer:
     def put(self, name: str, value: Any, origin: str, place: str) -> None:
         self.values[name], self.origins[name], self.places[name] = value, origin, place
 
+    def drop(self, name: str) -> None:
+        del self.values[name], self.origins[name], self.places[name]
+
 
 def environment_names(name: str) -> tuple[str, ...]:
     """The environment variables of a setting, the strongest first."""
@@ -65,48 +68,91 @@ def file_key(name: str) -> str:
     return f"{section}.{key}" if section in SECTIONS and key else name
 
 
-def read_layers(
-    flags: Mapping[str, Any],
-    names: tuple[str, ...],
-    *,
-    environ: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
-    config_file: Path | None = None,
-) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
-    """All layers, strongest first, and warnings about own-looking names that are no settings.
+@dataclass(slots=True)
+class LayerReader:
+    """Reads the layers for the settings `names`.
 
-    Raises as `load_settings` does.
+    `options` names the flags that are not called as their setting is. `lenient`: what cannot be read is ignored, with a warning.
     """
-    env = os.environ if environ is None else environ
-    dotenv = (cwd or Path()) / ".env"
-    extra = _read_dotenv(dotenv)
-    file = config_file or Paths.from_environment(dict(env)).config_file
-    layers = (
-        _flag_layer(flags, names),
-        _environment_layer(env, names, "env", "the environment variable"),
-        _environment_layer(extra, names, ".env", f"{dotenv}, variable"),
-        _file_layer(file, names),
-    )
-    return layers, tuple(_strangers(env, names, "the environment")) + tuple(_strangers(extra, names, str(dotenv)))
 
+    names: tuple[str, ...]
+    options: Mapping[str, str] = field(default_factory=dict)
+    lenient: bool = False
+    warnings: list[str] = field(default_factory=list)
 
-def _flag_layer(flags: Mapping[str, Any], names: tuple[str, ...]) -> Layer:
-    layer = Layer()
-    for name, value in flags.items():
-        if name not in names:
-            raise KeyError(name)  # a programming error, not the user's
-        if value is not None:
-            layer.put(name, value, "flag", f"the option for {name}")
-    return layer
+    def layers(
+        self,
+        flags: Mapping[str, Any],
+        *,
+        environ: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        config_file: Path | None = None,
+    ) -> tuple[Layer, ...]:
+        """All layers, strongest first; warns about own-looking names that are no settings. Raises as `load_settings` does."""
+        env = os.environ if environ is None else environ
+        dotenv = (cwd or Path()) / ".env"
+        extra = self._dotenv(dotenv)
+        for variables, where in ((env, "the environment"), (extra, str(dotenv))):
+            self.warnings += _strangers(variables, self.names, where)
+        return (
+            self._flags(flags),
+            _environment_layer(env, self.names, "env", "the environment variable"),
+            _environment_layer(extra, self.names, ".env", f"{dotenv}, variable"),
+            self._file(config_file or Paths.from_environment(dict(env)).config_file),
+        )
+
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
+
+    def _flags(self, flags: Mapping[str, Any]) -> Layer:
+        layer = Layer()
+        for name, value in flags.items():
+            if name not in self.names:
+                raise KeyError(name)  # a programming error, not the user's
+            if value is not None:
+                layer.put(name, value, "flag", self.options.get(name, f"--{name.replace('_', '-')}"))
+        return layer
+
+    def _dotenv(self, path: Path) -> dict[str, str]:
+        try:
+            return _read_dotenv(path)
+        except LlmhostError as error:
+            self._complain(error)
+            return {}
+
+    def _file(self, path: Path) -> Layer:
+        layer = Layer()
+        try:
+            text = _read_text(path)
+            values = _parse(path, text) if text is not None else {}
+        except LlmhostError as error:
+            self._complain(error)
+            return layer
+        for key, value in _flatten(values):
+            try:
+                _put(layer, self.names, path, text or "", key, value)
+            except UsageError as error:
+                self._complain(error)
+        return layer
+
+    def _complain(self, error: LlmhostError) -> None:
+        if not self.lenient:
+            raise error
+        self.warn(f"{error.message.rstrip('.')}; it is ignored.")
 
 
 def _environment_layer(variables: Mapping[str, str], names: tuple[str, ...], origin: str, place: str) -> Layer:
     layer = Layer()
     for name in names:
-        variable = next((v for v in environment_names(name) if variables.get(v)), None)  # an empty one counts as unset
+        variable = next((v for v in environment_names(name) if _is_given(v, variables.get(v))), None)
         if variable:
             layer.put(name, variables[variable], f"{origin} {variable}", f"{place} {variable}")
     return layer
+
+
+def _is_given(variable: str, value: str | None) -> bool:
+    """An empty one counts as unset, and so does what Kubernetes puts into every container beside a service called `redis`."""
+    return bool(value) and not (variable == "REDIS_PORT" and str(value).startswith("tcp://"))
 
 
 def _strangers(variables: Mapping[str, str], names: tuple[str, ...], where: str) -> Iterator[str]:
@@ -128,22 +174,14 @@ def _read_dotenv(path: Path) -> dict[str, str]:
         raise _unreadable(path, error) from error
 
 
-def _file_layer(path: Path, names: tuple[str, ...]) -> Layer:
-    layer = Layer()
-    text = _read_text(path)
-    if text is None:
-        return layer
-    for key, value in _flatten(_parse(path, text)):
-        name, line = key.replace(".", "_"), line_of(text, key)
-        place = f"{path} line {line}" if line else str(path)
-        if name not in names:
-            raise _unknown_key(key, place, names)
-        if name in layer.values:
-            raise UsageError(
-                f"{file_key(name)} is given twice in {path}.", hint="Keep one of them.", code="config_invalid"
-            )
-        layer.put(name, value, "file", place)
-    return layer
+def _put(layer: Layer, names: tuple[str, ...], path: Path, text: str, key: str, value: Any) -> None:
+    name, line = key.replace(".", "_"), line_of(text, key)
+    place = f"{path} line {line}" if line else str(path)
+    if name not in names:
+        raise _unknown_key(key, place, names)
+    if name in layer.values:
+        raise UsageError(f"{file_key(name)} is given twice in {path}.", hint="Keep one of them.", code="config_invalid")
+    layer.put(name, value, "file", place)
 
 
 def _read_text(path: Path) -> str | None:

@@ -11,11 +11,11 @@ from llmhost.core.ledger import Ledger
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.secrets import read
-from llmhost.fleet.commit import Desk, gateway_token, restart
+from llmhost.fleet.commit import Desk, gateway_token, no_fleet, restart
 from llmhost.fleet.desired import GATEWAY
 from llmhost.fleet.observed import Observed, explain_absence, observe
 from llmhost.fleet.readiness import Wait, ready_deadline
-from llmhost.tunnel.launch import ensure_supervisor
+from llmhost.tunnel.launch import end_supervisor, ensure_supervisor, find_supervisor, is_running
 from llmhost.tunnel.loopback import request
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ def ensure_gateway(settings: Settings, paths: Paths, progress: Progress) -> Gate
     """
     seen = observe(paths, settings.fleet)
     if not seen.nodes:
-        raise _no_fleet(settings.fleet)
+        raise no_fleet(settings.fleet)
     ready = _ready_gateway(seen)
-    if ready is None:
-        progress.phase("gateway", _what_is_wrong(paths, seen))
-        ready = _start_again(settings, paths, progress, seen.nodes[0].id)
+    knows = ready is None or _knows_token(paths)
+    if ready is None or not knows:
+        progress.phase("gateway", _what_is_wrong(paths, seen) if knows else "its token was lost: replacing the gateway")
+        ready = _start_again(settings, paths, progress, seen.nodes[0].id, keep=knows)
     model = ready["reading"]["model"]
-    token = read(paths.gateway_token_file) or gateway_token(paths)
-    return GatewayAccess(f"http://127.0.0.1:{ready['port']}", token, model["id"], model["context"])
+    return GatewayAccess(f"http://127.0.0.1:{ready['port']}", gateway_token(paths), model["id"], model["context"])
 
 
 def gateway_request(settings: Settings, paths: Paths, method: str, path: str, body: Any = None) -> dict[str, Any]:
@@ -82,10 +82,27 @@ def _ready_gateway(seen: Observed) -> dict[str, Any] | None:
     return child if child["state"] == "up" and reading.get("ready") and reading.get("model") else None
 
 
-def _start_again(settings: Settings, paths: Paths, progress: Progress, node_id: str) -> dict[str, Any]:
+def _knows_token(paths: Paths) -> bool:
+    """Whether the running gateway was told the token that clients read: its file may have been removed or emptied meanwhile."""
+    client = find_supervisor(paths)
+    if client is None:
+        return True  # it ended just now, which is found out soon enough
+    with client:
+        gateway = next((spec for spec in client.wanted() if spec.name == GATEWAY), None)
+    told = (gateway.config or {}).get("token") if gateway else None
+    return told == read(paths.gateway_token_file)
+
+
+def _start_again(settings: Settings, paths: Paths, progress: Progress, node_id: str, *, keep: bool) -> dict[str, Any]:
     paths.create()
+    started_here = not is_running(paths)
     with Ledger.open(paths.ledger_file) as ledger, ensure_supervisor(paths, progress.note) as client:
-        restart(Desk(ledger, client, settings, paths, gateway_token(paths)))
+        try:
+            restart(Desk(ledger, client, settings, paths, gateway_token(paths)), keep=keep)
+        except LlmhostError:
+            if started_here and not client.wanted():
+                end_supervisor(client)
+            raise
         return Wait(client, paths, progress, node_id, ready_deadline(settings)).until_ready()
 
 
@@ -97,13 +114,9 @@ def _what_is_wrong(paths: Paths, seen: Observed) -> str:
     return "waiting for the gateway"
 
 
-def _no_fleet(fleet: str) -> NotReady:
-    return NotReady(f"fleet {fleet!r} is not up.", hint="llmhost up --provider local", code="no_fleet")
-
-
 def _not_running(fleet: str, seen: Observed) -> NotReady:
     if not seen.nodes:
-        return _no_fleet(fleet)
+        return no_fleet(fleet)
     why = f": {seen.why}" if seen.why else ""
     return NotReady(f"the gateway is not running{why}.", hint="llmhost up", code="gateway_down")
 

@@ -14,11 +14,7 @@ RESTART = "llmhost up"
 
 def advice(data: dict[str, Any], nodes: list[NodeRecord]) -> list[dict[str, str]]:
     """`[{code, text, command}]`, the most urgent first."""
-    found = (
-        list(_about_supervisor(data))
-        if nodes
-        else [_entry("no_fleet", "No fleet is up.", "llmhost up --provider local")]
-    )
+    found = list(_about_supervisor(data)) if nodes else list(_about_nothing(data))
     found += _about_processes(data) if data["supervisor"]["state"] == "running" else []
     for node in nodes:
         found += _about_node(node)
@@ -39,6 +35,15 @@ def _about_supervisor(data: dict[str, Any]) -> Iterator[dict[str, str]]:
     if supervisor["outdated"]:
         text = f"The supervisor is version {supervisor['version']}; it is replaced by the next start."
         yield _entry("supervisor_outdated", text, RESTART)
+
+
+def _about_nothing(data: dict[str, Any]) -> Iterator[dict[str, str]]:
+    yield _entry("no_fleet", "No fleet is up.", "llmhost up --provider local")
+    if data["supervisor"]["idle"]:
+        text = (
+            "A supervisor runs without a fleet, left by a start that failed or waiting for one that goes on just now."
+        )
+        yield _entry("supervisor_idle", text, "llmhost down")
 
 
 def _about_processes(data: dict[str, Any]) -> Iterator[dict[str, str]]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmhost.core import secrets
-from llmhost.core.errors import LlmhostError
+from llmhost.core.errors import LlmhostError, NotReady
 from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
-from llmhost.fleet.desired import GATEWAY, ollama_spec, specs_of
+from llmhost.fleet.desired import GATEWAY, ollama_spec, server_settings, specs_of
 from llmhost.fleet.plan import Plan, serves
 from llmhost.providers.base import BackendChoice
 from llmhost.tunnel.client import SupervisorClient
@@ -47,9 +47,9 @@ def commit(desk: Desk, plan: Plan, choice: BackendChoice) -> tuple[NodeRecord, d
     """
     with desk.ledger.transaction():
         node = _record(plan, choice, desk.ledger.nodes(plan.fleet))
-        applied = send(desk, specs_of([node], plan.gateway, desk.settings, desk.paths, desk.token))
+        applied = send(desk, specs_of([node], plan.gateway, desk.paths, desk.token))
         desk.ledger.put_node(node)
-        desk.ledger.put_gateway(GatewayRecord(applied["ports"][GATEWAY], plan.gateway.explicit))
+        desk.ledger.put_gateway(replace(plan.gateway, port=applied["ports"][GATEWAY]))
     return node, applied
 
 
@@ -62,15 +62,20 @@ def start_ollama(desk: Desk, choice: BackendChoice) -> None:
         send(desk, [spec, *(one for one in _recorded_specs(desk) if one.name != spec.name)], keep=True)
 
 
-def restart(desk: Desk) -> GatewayRecord:
-    """Want what the ledger says, leaving alone what runs. Returns the port that holds now."""
+def restart(desk: Desk, *, keep: bool = True) -> None:
+    """Want what the ledger says; with `keep`, what runs is left alone. Raises NotReady (`no_fleet`) when it says nothing."""
     with desk.ledger.transaction():
-        wished = desk.ledger.gateway()
-        applied = send(desk, _recorded_specs(desk), keep=True)
-        held = GatewayRecord(applied["ports"][GATEWAY], wished.explicit if wished else False)
+        wished, specs = desk.ledger.gateway(), _recorded_specs(desk)
+        if wished is None or not specs:
+            raise no_fleet(desk.settings.fleet)
+        applied = send(desk, specs, keep=keep)
+        held = replace(wished, port=applied["ports"][GATEWAY])
         if held != wished:
             desk.ledger.put_gateway(held)
-    return held
+
+
+def no_fleet(fleet: str) -> NotReady:
+    return NotReady(f"fleet {fleet!r} is not up.", hint="llmhost up --provider local", code="no_fleet")
 
 
 def send(desk: Desk, specs: list[ChildSpec], *, keep: bool = False) -> dict[str, Any]:
@@ -84,25 +89,35 @@ def send(desk: Desk, specs: list[ChildSpec], *, keep: bool = False) -> dict[str,
 @contextlib.contextmanager
 def undone_on_failure(desk: Desk, progress: Progress, *, started_here: bool) -> Iterator[None]:
     """Whatever ends the block early (Ctrl-C too), the fleet is as it was before. `started_here`: the supervisor was not running."""
-    nodes, gateway = desk.ledger.nodes(), desk.ledger.gateway()
+    before = _Before(desk.ledger.nodes(), desk.ledger.gateway(), desk.client.wanted())
     try:
         yield
     except BaseException:
-        progress.note("undoing what was started")
-        with contextlib.suppress(LlmhostError):  # the failure that brought us here says more
-            _restore(desk, nodes, gateway, started_here or not nodes)
+        # The failure that brought us here says more than one of these; and telling comes last, for want of a terminal it may fail.
+        with contextlib.suppress(LlmhostError, OSError):
+            _restore(desk, before, stop=started_here or not before.nodes)
+            progress.note("what was started is undone")
         raise
 
 
-def _restore(desk: Desk, nodes: list[NodeRecord], gateway: GatewayRecord | None, stop: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """The ledger, and what the supervisor really ran (nothing, if it has just replaced one of another version)."""
+
+    nodes: list[NodeRecord]
+    gateway: GatewayRecord | None
+    specs: list[ChildSpec]
+
+
+def _restore(desk: Desk, before: _Before, *, stop: bool) -> None:
     with desk.ledger.transaction():
         for node in desk.ledger.nodes():
             desk.ledger.remove_node(node.id)
-        for node in nodes:
+        for node in before.nodes:
             desk.ledger.put_node(node)
-        desk.ledger.put_gateway(gateway)
+        desk.ledger.put_gateway(before.gateway)
         if not stop:
-            send(desk, _recorded_specs(desk))
+            send(desk, before.specs or _recorded_specs(desk))
     client = find_supervisor(desk.paths) if stop else None
     if client is not None:
         with client:
@@ -111,7 +126,10 @@ def _restore(desk: Desk, nodes: list[NodeRecord], gateway: GatewayRecord | None,
 
 def _recorded_specs(desk: Desk) -> list[ChildSpec]:
     nodes, gateway = desk.ledger.nodes(), desk.ledger.gateway()
-    return specs_of(nodes, gateway, desk.settings, desk.paths, desk.token) if nodes and gateway else []
+    if not nodes or gateway is None:
+        return []
+    known = gateway if gateway.server else replace(gateway, server=server_settings(desk.settings))
+    return specs_of(nodes, known, desk.paths, desk.token)
 
 
 def _record(plan: Plan, choice: BackendChoice, existing: list[NodeRecord]) -> NodeRecord:

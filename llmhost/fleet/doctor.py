@@ -41,7 +41,8 @@ def _examine(load: Callable[[], Settings], paths: Paths) -> Iterator[Check]:
     yield check_state(paths)
     yield check_claude(settings)
     seen = _look(settings, paths)
-    yield check_port(settings, seen["gateway"]["url"] if isinstance(seen, dict) else None)
+    if not _is_silent(seen):  # then the port is most likely held by our own, which cannot be asked
+        yield check_port(settings, seen["gateway"]["url"] if isinstance(seen, dict) else None)
     yield check_ollama(settings)
     yield check_redis(settings)
     yield from check_fleet(seen) if isinstance(seen, dict) else (seen,)
@@ -61,6 +62,10 @@ def _look(settings: Settings, paths: Paths) -> dict[str, Any] | Check:
         return failed("ledger", error.message, error.hint)
 
 
+def _is_silent(seen: dict[str, Any] | Check) -> bool:
+    return isinstance(seen, dict) and seen["supervisor"]["state"] == "silent"
+
+
 def check_fleet(seen: dict[str, Any]) -> Iterator[Check]:
     """Supervisor, gateway, nodes and cache, from the picture `status` draws. Pure."""
     nodes = seen["fleet"]["nodes"]
@@ -75,7 +80,8 @@ def check_fleet(seen: dict[str, Any]) -> Iterator[Check]:
 
 def _supervisor(supervisor: dict[str, Any]) -> Check:
     if supervisor["state"] != "running":
-        return failed("supervisor", supervisor["reason"] or supervisor["state"], "llmhost up")
+        command = "llmhost down" if supervisor["state"] == "silent" else "llmhost up"
+        return failed("supervisor", supervisor["reason"] or supervisor["state"], command)
     if supervisor["outdated"]:
         return warn("supervisor", f"version {supervisor['version']} still runs", "llmhost up")
     return ok("supervisor", f"running (pid {supervisor['pid']})")

@@ -6,16 +6,12 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from llmhost.core.errors import LlmhostError, UsageError
-from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
+from llmhost.core.ledger import Ledger, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.result import Result
-from llmhost.fleet.commit import gateway_token
-from llmhost.fleet.desired import child_name, specs_of
 from llmhost.tunnel import lock
-from llmhost.tunnel.client import SupervisorClient
 from llmhost.tunnel.launch import await_orphans, end_holder, end_supervisor, find_supervisor
-from llmhost.tunnel.process import wait_gone
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings
@@ -37,13 +33,14 @@ def down(
         _stop_all(paths, progress)
         return Result(_data([], []), errors=[damage.as_dict()], exit_code=damage.exit_code)
     if ledger is None:
+        _split([], fleet, nodes, everything)
         _stop_all(paths, progress)
         return Result(_data([], []))
     with ledger:
         victims, rest = _split(ledger.nodes(), fleet, nodes, everything)
         if not rest:
             return _stop_fleet(ledger, victims, paths, progress)
-        return _result(victims, _stop_some(ledger, victims, rest, settings, paths, progress))
+    return Result(_data([], []), warnings=[_another_fleet(fleet, rest[0].fleet)])
 
 
 def _split(
@@ -58,6 +55,10 @@ def _split(
         )
     victims = [node for node in ours if not named or node.id in named]
     return victims, [node for node in known if node not in victims]
+
+
+def _another_fleet(asked: str, up: str) -> str:
+    return f"fleet {asked!r} is not up; fleet {up!r} is, and was left alone. To end that one: llmhost down --fleet {up}"
 
 
 def _stop_fleet(ledger: Ledger, victims: list[NodeRecord], paths: Paths, progress: Progress) -> Result:
@@ -109,42 +110,6 @@ def _clean(paths: Paths) -> list[int]:
             path.unlink(missing_ok=True)
     lock.remove(paths.supervisor_lock, descriptor)
     return left
-
-
-def _stop_some(
-    ledger: Ledger,
-    victims: list[NodeRecord],
-    rest: list[NodeRecord],
-    settings: Settings,
-    paths: Paths,
-    progress: Progress,
-) -> list[int]:
-    """Others stay: want only those."""
-    if not victims:
-        return []
-    client = find_supervisor(paths)
-    with contextlib.ExitStack() as stack:
-        pids = _pids(stack.enter_context(client), victims) if client else []
-        with ledger.transaction():
-            gateway = ledger.gateway()
-            for node in victims:
-                ledger.remove_node(node.id)
-            if client and gateway:
-                progress.phase("stop", "stopping the named nodes")
-                _want(client, rest, gateway, settings, paths)
-    return wait_gone(pids, STOP_S)
-
-
-def _want(
-    client: SupervisorClient, rest: list[NodeRecord], gateway: GatewayRecord, settings: Settings, paths: Paths
-) -> None:
-    specs = specs_of(rest, gateway, settings, paths, gateway_token(paths))
-    client.ask("apply", children=[spec.as_dict() for spec in specs])
-
-
-def _pids(client: SupervisorClient, victims: list[NodeRecord]) -> list[int]:
-    names = {child_name(node.id) for node in victims}
-    return [child["pid"] for child in client.ask("status")["children"] if child["name"] in names and child["pid"]]
 
 
 def _result(victims: list[NodeRecord], left: list[int]) -> Result:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,22 @@ def _describe(path: Path) -> _Log:
 
 def _by_time(lines: list[LogLine]) -> list[LogLine]:
     """Sorted; a line without a time (part of a trace) stays behind the one before it."""
-    keyed: list[tuple[str, LogLine]] = []
-    last: dict[tuple[str, str | None], str] = {}
+    keyed: list[tuple[float, LogLine]] = []
+    last: dict[tuple[str, str | None], float] = {}
     for line in lines:
         place = (line.source, line.node)
-        last[place] = line.time or last.get(place, "")
+        moment = _moment(line.time)
+        last[place] = last.get(place, 0.0) if moment is None else moment
         keyed.append((last[place], line))
     return [line for _, line in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def _moment(time: str | None) -> float | None:
+    """Seconds since 1970; a time without an offset is this machine's. None for what is no time."""
+    try:
+        return datetime.fromisoformat(time).timestamp() if time else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _time_of(text: str) -> str | None:

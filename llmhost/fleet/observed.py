@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -14,11 +12,10 @@ from llmhost.core.paths import Paths
 from llmhost.tunnel import lock, logfile
 from llmhost.tunnel.client import SupervisorEnded, SupervisorSilent
 from llmhost.tunnel.launch import find_supervisor
+from llmhost.tunnel.lock import before_boot
 
 ANSWER_S = 0.3
 SupervisorState = Literal["running", "stopping", "silent", "gone", "absent"]
-# A clock set by hand or by NTP moves the moment the machine seems to have started.
-BOOT_SLACK_S = 30.0
 
 
 @dataclass(slots=True)
@@ -72,7 +69,7 @@ def explain_absence(paths: Paths) -> str:
     if holder is None:
         return _stopped_in_order(paths)
     since = datetime.fromtimestamp(holder.started_at, UTC).isoformat(timespec="seconds")
-    if holder.started_at < _booted_at() - BOOT_SLACK_S:
+    if before_boot(holder):
         return f"this machine was restarted since the supervisor started ({since})"
     return f"the supervisor (pid {holder.pid}, running since {since}) was killed or crashed"
 
@@ -86,8 +83,3 @@ def _stopped_in_order(paths: Paths) -> str:
     if isinstance(last, dict) and last.get("event") == "supervisor_stopped":
         return f"the supervisor was stopped ({last.get('reason')}) at {last.get('time')}"
     return "the supervisor is not running"
-
-
-def _booted_at() -> float:
-    clock = time.CLOCK_MONOTONIC if sys.platform == "darwin" else time.CLOCK_BOOTTIME
-    return time.time() - time.clock_gettime(clock)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from llmhost.core import secrets
 from llmhost.core.errors import UsageError
 from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
 from llmhost.core.paths import Paths
+from llmhost.fleet.desired import server_changes, server_settings
 from llmhost.providers.base import BackendChoice, BackendName, BackendWish, Offer
 from llmhost.providers.local import LocalProvider
 from llmhost.providers.ollama_api import same_model
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 8001  # contract §3
 INHERITED = "the fleet that is up"
-Action = Literal["create", "replace", "keep"]
+TOKEN_LOST = "gateway.token"
+_OF_THE_GATEWAY = ("cache.", TOKEN_LOST)
+Action = Literal["create", "replace", "replace_gateway", "keep"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,10 @@ class UpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One node and a gateway. `sources` says for each value who wants it; `action` what becomes of a node that is there."""
+    """One node and a gateway. `sources` says for each value who wants it; `action` what becomes of what is there.
+
+    `changes` names the settings of the running servers that would become others; no value, because some are secret.
+    """
 
     fleet: str
     provider: str
@@ -46,6 +53,7 @@ class Plan:
     action: Action
     offers: tuple[Offer, ...]
     sources: dict[str, str] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
@@ -63,7 +71,8 @@ class Plan:
             "context": self.choice.context,
             "pull": self.choice.missing,
             "starts_ollama": "ollama_bin" in self.choice.spec,
-            "why": self.choice.why,
+            "why": self._why(),
+            "changes": list(self.changes),
             "port": self.gateway.port,
             "port_explicit": self.gateway.explicit,
             "sources": self.sources,
@@ -73,6 +82,10 @@ class Plan:
             "credit_usd": None,
             "onstart": None,
         }
+
+    def _why(self) -> str:
+        settings = f"these settings are others than it runs with: {', '.join(self.changes)}" if self.changes else ""
+        return "; ".join(filter(None, (self.choice.why, settings)))
 
 
 def make_plan(request: UpRequest, settings: Settings, paths: Paths) -> Plan:
@@ -94,9 +107,11 @@ def make_plan(request: UpRequest, settings: Settings, paths: Paths) -> Plan:
         choice = replace(choice, why="it serves already")
     port, port_source = _port(request, settings, gateway)
     sources |= {"provider": provider_source, "port": port_source, "fleet": settings.source("fleet")}
-    action = _action(existing, choice, gateway, port)
+    port = replace(port, server=server_settings(settings))
+    changes = _changes(gateway, port, paths) if existing else ()
+    action = _action(existing, choice, gateway, port, changes)
     node_id = existing.id if existing else "n1"
-    return Plan(fleet, provider, node_id, choice, wish, port, action, tuple(local.offers()), sources)
+    return Plan(fleet, provider, node_id, choice, wish, port, action, tuple(local.offers()), sources, changes)
 
 
 def serves(node: NodeRecord, choice: BackendChoice) -> bool:
@@ -179,9 +194,22 @@ def _keep_started_ollama(choice: BackendChoice, existing: NodeRecord | None) -> 
 
 
 def _action(
-    existing: NodeRecord | None, choice: BackendChoice, gateway: GatewayRecord | None, port: GatewayRecord
+    existing: NodeRecord | None,
+    choice: BackendChoice,
+    gateway: GatewayRecord | None,
+    port: GatewayRecord,
+    changes: tuple[str, ...],
 ) -> Action:
     if existing is None:
         return "create"
+    if not serves(existing, choice) or any(not name.startswith(_OF_THE_GATEWAY) for name in changes):
+        return "replace"
     moved = port.explicit and gateway is not None and gateway.port != port.port
-    return "keep" if serves(existing, choice) and not moved else "replace"
+    return "replace_gateway" if moved or changes else "keep"
+
+
+def _changes(gateway: GatewayRecord | None, planned: GatewayRecord, paths: Paths) -> tuple[str, ...]:
+    if gateway is None:
+        return ()
+    lost = () if secrets.read(paths.gateway_token_file) else (TOKEN_LOST,)
+    return (*server_changes(gateway.server, planned.server), *lost)

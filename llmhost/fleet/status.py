@@ -42,7 +42,7 @@ def status(settings: Settings, paths: Paths, fleet: str, refresh: bool = False) 
     reading = (gateway or {}).get("reading") or {}
     data = {
         "fleet": _fleet(fleet, seen),
-        "gateway": _gateway(gateway, reading),
+        "gateway": _gateway(gateway, reading, seen),
         "cache": _cache(reading),
         "prefix": reading.get("prefix") or {"prompt_tokens": None, "reused_tokens": None, "reuse_ratio": None},
         "requests": reading.get("requests")
@@ -141,7 +141,9 @@ def _gpu(seen: Observed) -> dict[str, Any]:
     return seen.gpu or dict.fromkeys(GpuFigures.__slots__)
 
 
-def _gateway(child: dict[str, Any] | None, reading: dict[str, Any]) -> dict[str, Any]:
+def _gateway(child: dict[str, Any] | None, reading: dict[str, Any], seen: Observed) -> dict[str, Any]:
+    if child is None and seen.nodes and seen.gateway and seen.supervisor == "silent":
+        return _gateway_unknown(seen.gateway.port)
     state = _GATEWAY_STATES.get(child["state"], "failed") if child else "down"
     model = reading.get("model") or {}
     return {
@@ -153,6 +155,13 @@ def _gateway(child: dict[str, Any] | None, reading: dict[str, Any]) -> dict[str,
         "restarts": child["restarts"] if child else None,
         "reason": child["reason"] if child else None,
     }
+
+
+def _gateway_unknown(port: int) -> dict[str, Any]:
+    """A supervisor that does not answer may well have a gateway that does: only the port is sure."""
+    nothing = dict.fromkeys(("state", "version", "model", "context", "restarts"))
+    reason = "not known, because the supervisor does not answer"
+    return {"url": f"http://127.0.0.1:{port}", **nothing, "reason": reason}
 
 
 def _cache(reading: dict[str, Any]) -> dict[str, Any]:
@@ -167,4 +176,5 @@ def _supervisor(seen: Observed) -> dict[str, Any]:
         "version": seen.hello.get("version"),
         "outdated": seen.hello.get("version") not in (None, llmhost.__version__),
         "reason": seen.why,
+        "idle": seen.supervisor == "running" and not seen.children,
     }

@@ -18,7 +18,7 @@ from llmhost.fleet.status import status
 from llmhost.providers.base import BackendChoice
 from llmhost.providers.local import LocalProvider
 from llmhost.providers.ollama_api import OllamaApi
-from llmhost.tunnel.launch import ensure_supervisor, find_supervisor
+from llmhost.tunnel.launch import ensure_supervisor, is_running
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings
@@ -37,7 +37,7 @@ def up(plan: Plan, settings: Settings, paths: Paths, progress: Progress) -> Resu
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger.open(paths.ledger_file))
         token = gateway_token(paths)
-        started_here = not _is_running(paths)
+        started_here = not is_running(paths)
         progress.phase("supervisor", "starting the background supervisor" if started_here else "asking the supervisor")
         client = stack.enter_context(ensure_supervisor(paths, progress.note))
         desk = Desk(ledger, client, settings, paths, token)
@@ -102,11 +102,3 @@ def _pull(url: str, model: str, progress: Progress) -> None:
 def _prove(desk: Desk, port: int, deadline: float, progress: Progress) -> dict[str, Any]:
     progress.phase("prove", "asking one real question")
     return prove(port, desk.token, deadline - time.monotonic())
-
-
-def _is_running(paths: Paths) -> bool:
-    client = find_supervisor(paths)
-    if client is None:
-        return False
-    client.close()
-    return True

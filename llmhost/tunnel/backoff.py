@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Beyond any cap, and far from what a float can hold: a child may crash for days.
+_MAX_DOUBLINGS = 64
+
 
 @dataclass(slots=True)
 class BackOff:
@@ -21,7 +24,7 @@ class BackOff:
     def next_delay(self, uptime_s: float) -> float:
         """The wait after a run that lasted `uptime_s`."""
         self.failures = 1 if uptime_s >= self.reset_after else self.failures + 1
-        return min(self.cap, self.first * 2.0 ** (self.failures - 1))
+        return min(self.cap, self.first * 2.0 ** min(self.failures - 1, _MAX_DOUBLINGS))
 
     @property
     def hopeless(self) -> bool:

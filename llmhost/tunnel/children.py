@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,11 @@ class Children:
         """The bound ports, to be handed to a successor."""
         with self._lock:
             return [wanted.listener for wanted in self._wanted.values() if wanted.listener]
+
+    def wanted(self) -> list[ChildSpec]:
+        """What is wanted now, in starting order; a port that was not asked for by name is the one that was found."""
+        with self._lock:
+            return [_with_bound_port(wanted) for wanted in self._wanted.values()]
 
     def pids(self) -> list[int]:
         with self._lock:
@@ -180,6 +185,12 @@ class Children:
             sorted(self._running.items(), key=lambda item: order.index(item[0]) if item[0] in order else -1)
         )
         child.start()
+
+
+def _with_bound_port(wanted: _Wanted) -> ChildSpec:
+    if wanted.spec.listen is None or wanted.listener is None:
+        return wanted.spec
+    return replace(wanted.spec, listen=replace(wanted.spec.listen, port=listening.port_of(wanted.listener)))
 
 
 def _port(wanted: _Wanted | None) -> int | None:

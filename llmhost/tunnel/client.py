@@ -12,6 +12,7 @@ import llmhost
 from llmhost.core.errors import LlmhostError
 from llmhost.tunnel.peer import peer_pid, peer_uid
 from llmhost.tunnel.protocol import Connection, ProtocolError
+from llmhost.tunnel.spec import ChildSpec
 
 ANSWER_S = 2.0
 
@@ -48,6 +49,10 @@ class SupervisorClient:
     def ask(self, operation: str, *, timeout_s: float = ANSWER_S, **fields: Any) -> dict[str, Any]:
         """The reply. Raises SupervisorSilent, SupervisorEnded, or LlmhostError with the supervisor's own code, message and hint."""
         return self._exchange({"op": operation, "version": llmhost.__version__, **fields}, timeout_s)[0]
+
+    def wanted(self) -> list[ChildSpec]:
+        """What the supervisor runs, or tries to. Raises as `ask` does."""
+        return [ChildSpec.from_dict(one) for one in self.ask("wanted")["children"]]
 
     def handover(self, grace_s: dict[str, float]) -> list[int]:
         """Ask it to leave and get its lock and its listening sockets, as descriptors (the lock's first)."""

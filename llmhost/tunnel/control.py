@@ -18,7 +18,6 @@ from llmhost.tunnel.protocol import Connection, ProtocolError
 
 MAX_CLIENTS = 64
 HEAL_S = 1.0
-IDLE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +41,14 @@ class ControlServer:
         self._events = events
         self._listener = _bind(path)
         self._places = threading.BoundedSemaphore(MAX_CLIENTS)
+        self._closed = threading.Event()
 
     def start(self) -> None:
         threading.Thread(target=self._accept_all, name="control", daemon=True).start()
 
     def unlink(self) -> None:
         """Nobody can connect from now on; open connections stay."""
+        self._closed.set()
         with contextlib.suppress(OSError):
             self._path.unlink()
 
@@ -66,7 +67,8 @@ class ControlServer:
             self._admit(connected)
 
     def _admit(self, connected: socket.socket) -> None:
-        connected.settimeout(IDLE_S)
+        # No time-out: `up` keeps its connection while a model is pulled, which takes as long as it takes.
+        connected.settimeout(None)
         if _is_stranger(connected) or not self._places.acquire(blocking=False):
             self._events.write("control_refused")
             connected.close()
@@ -100,7 +102,7 @@ class ControlServer:
 
     def _heal(self) -> None:
         """Bind again when somebody removed the socket file (systemd empties the runtime folder at logout)."""
-        if self._path.exists():
+        if self._closed.is_set() or self._path.exists():
             return
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

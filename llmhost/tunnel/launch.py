@@ -17,7 +17,8 @@ from llmhost.core.errors import LlmhostError
 from llmhost.core.paths import Paths
 from llmhost.tunnel import lock, logfile
 from llmhost.tunnel.client import SupervisorClient, SupervisorEnded, SupervisorSilent, connect
-from llmhost.tunnel.process import end_orphans, wait_gone
+from llmhost.tunnel.environment import clean_environment
+from llmhost.tunnel.process import end_orphans, is_ours, wait_gone
 
 START_S = 5.0
 RETRY_S = 0.02
@@ -29,8 +30,6 @@ HEAL_S = 3.0  # a supervisor whose socket file was removed binds it again within
 LOG_LINES = 15
 
 Note = Callable[[str], None]
-# Names of variables whose values are credentials. The supervisor gets what it needs over its socket; nothing else should lie in its memory.
-_SECRET_ENDINGS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "REDIS_URL")
 
 
 def supervisor_argv(paths: Paths, lock_fd: int, ready_fd: int, listener_fds: list[int]) -> list[str]:
@@ -43,14 +42,18 @@ def supervisor_argv(paths: Paths, lock_fd: int, ready_fd: int, listener_fds: lis
     return argv
 
 
-def clean_environment(environ: dict[str, str]) -> dict[str, str]:
-    """The environment of everything that runs in the background: ours without credentials."""
-    return {name: value for name, value in environ.items() if not name.upper().endswith(_SECRET_ENDINGS)}
-
-
 def find_supervisor(paths: Paths, timeout_s: float = 0.3) -> SupervisorClient | None:
     """A connection to the running supervisor of any version, or None. Starts nothing, writes nothing."""
     return connect(paths.control_socket, timeout_s)
+
+
+def is_running(paths: Paths) -> bool:
+    """Whether a supervisor of any version can be connected to."""
+    client = find_supervisor(paths)
+    if client is None:
+        return False
+    client.close()
+    return True
 
 
 def ensure_supervisor(paths: Paths, note: Note | None = None) -> SupervisorClient:
@@ -100,7 +103,9 @@ def await_orphans(paths: Paths) -> list[int]:
     They end by themselves when their standard input does; one that does not is killed. The lock must be held. Returns those still there.
     """
     holder = lock.read_holder(paths.supervisor_lock)
-    return end_orphans(holder.children, "llmhost", ORPHAN_S) if holder else []
+    if holder is None or lock.before_boot(holder):
+        return []
+    return end_orphans(holder.children, holder.births, ORPHAN_S)
 
 
 def end_holder(paths: Paths) -> list[int]:
@@ -119,10 +124,11 @@ def end_holder(paths: Paths) -> list[int]:
 
 def _kill_holder(paths: Paths) -> list[int]:
     holder = lock.read_holder(paths.supervisor_lock)
-    if holder is None:
+    # The text may be an older holder's: whoever has just taken the lock writes it a moment later.
+    if holder is None or lock.before_boot(holder) or not is_ours(holder.pid, holder.births.get(holder.pid)):
         raise _held(paths)
     with contextlib.suppress(ProcessLookupError):
-        os.kill(holder.pid, signal.SIGKILL)  # the lock is held, so what its holder wrote into it is true
+        os.kill(holder.pid, signal.SIGKILL)
     return wait_gone([holder.pid], STOP_MARGIN_S)
 
 

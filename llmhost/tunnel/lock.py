@@ -12,23 +12,29 @@ import errno
 import fcntl
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llmhost.core.errors import LlmhostError
+from llmhost.tunnel.process import BOOT_SLACK_S, booted_at
 
 _BUSY = (errno.EAGAIN, errno.EACCES)
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What a lock file says of the supervisor that wrote it. `started_at` in seconds since the epoch, `children` process ids."""
+    """What a lock file says of the supervisor that wrote it. `started_at` in seconds since the epoch, `children` process ids.
+
+    `births` has for each of these processes when it was started, in the system's own words (`process.birth_of`): a number may be given to
+    another process later, a number and a birth not.
+    """
 
     pid: int
     version: str
     started_at: float
     children: tuple[int, ...] = ()
+    births: dict[int, str] = field(default_factory=dict)
 
 
 def try_lock(path: Path) -> int | None:
@@ -69,9 +75,15 @@ def read_holder(path: Path) -> Holder | None:
     try:
         data: Any = json.loads(path.read_text())
         children = tuple(int(pid) for pid in data.get("children") or ())
-        return Holder(int(data["pid"]), str(data["version"]), float(data["started_at"]), children)
+        births = {int(pid): str(birth) for pid, birth in (data.get("births") or {}).items()}
+        return Holder(int(data["pid"]), str(data["version"]), float(data["started_at"]), children, births)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def before_boot(holder: Holder) -> bool:
+    """Whether this machine was restarted since: then none of its processes is there any more, whatever has their numbers."""
+    return holder.started_at < booted_at() - BOOT_SLACK_S
 
 
 def remove(path: Path, descriptor: int) -> None:

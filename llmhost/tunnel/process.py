@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 POLL_S = 0.02
-_THREADS = 20 - 3  # field `num_threads` of proc_pid_stat(5), counted from `state`
+# Fields of proc_pid_stat(5), counted from `state`, the third.
+_THREADS = 20 - 3  # num_threads
+_STARTED = 22 - 3  # starttime, in clock ticks since boot
+# A clock set by hand or by NTP moves the moment the machine seems to have started.
+BOOT_SLACK_S = 30.0
+_OURS = ("llmhost.proxy", "llmhost.tunnel.supervisor", "llmhost.tunnel.lifeline")
 
 
 def alive(pid: int) -> bool:
@@ -27,14 +33,32 @@ def alive(pid: int) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
+    fields = _stat_fields(pid)
+    # While other threads still end, the first one is shown as a zombie already, but locks and ports are still held.
+    return bool(fields) and fields[0] in "ZX" and int(fields[_THREADS]) <= 1
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """From `state` on; empty where there is no such process or no /proc."""
     try:
         # /proc/PID/stat is "pid (name) S …"; the name may itself hold parentheses.
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
-        return False
-    fields = stat.rpartition(")")[2].split()
-    # While other threads still end, the first one is shown as a zombie already, but locks and ports are still held.
-    return fields[0] in "ZX" and int(fields[_THREADS]) <= 1
+        return []
+
+
+def birth_of(pid: int) -> str:
+    """When a process was started, as the system writes it: only good for comparing. Empty when it is gone or hidden."""
+    if sys.platform == "darwin":
+        return _ps("lstart=", pid)
+    fields = _stat_fields(pid)
+    return fields[_STARTED] if fields else ""
+
+
+def booted_at() -> float:
+    """When this machine started, in seconds since the epoch, give or take `BOOT_SLACK_S`."""
+    clock = time.CLOCK_MONOTONIC if sys.platform == "darwin" else time.CLOCK_BOOTTIME
+    return time.time() - time.clock_gettime(clock)
 
 
 def wait_gone(pids: Iterable[int], timeout_s: float) -> list[int]:
@@ -53,23 +77,44 @@ def kill_group(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def command_of(pid: int) -> str:
+def command_of(pid: int) -> list[str]:
     """The command line of a process; empty when it is gone or hidden."""
     if sys.platform == "darwin":
-        shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
-        return shown.stdout.strip()
+        return _ps("command=", pid).split()
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
-        return ""
+        return []
 
 
-def end_orphans(pids: Iterable[int], mark: str, patience_s: float) -> list[int]:
-    """Wait for processes that should end by themselves, then kill the groups of those whose command line has `mark`.
+def _ps(column: str, pid: int) -> str:
+    # The locale decides how `ps` writes a date, and two shells may have different ones.
+    shown = subprocess.run(
+        ["ps", "-o", column, "-p", str(pid)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
+    )
+    return shown.stdout.strip()
 
-    The mark is there because a number may have been given to somebody else's process since. Returns those that still run.
+
+def is_ours(pid: int, birth: str | None) -> bool:
+    """Whether `pid` is one of llmhost's background processes, and the very one that was born at `birth` where that is known.
+
+    Both are asked because a number may have been given to somebody else's process since.
     """
-    left = wait_gone([pid for pid in pids if mark in command_of(pid)], patience_s)
+    command = command_of(pid)
+    runs_ours = any(flag == "-m" and module in _OURS for flag, module in itertools.pairwise(command))
+    return runs_ours and birth in (None, birth_of(pid))
+
+
+def end_orphans(pids: Iterable[int], births: Mapping[int, str], patience_s: float) -> list[int]:
+    """Wait for processes of ours that should end by themselves, then kill their groups; a stranger's is left alone.
+
+    Returns those that still run.
+    """
+    left = wait_gone([pid for pid in pids if is_ours(pid, births.get(pid))], patience_s)
     for pid in left:
         kill_group(pid, signal.SIGKILL)
     return wait_gone(left, patience_s)

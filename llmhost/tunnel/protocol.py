@@ -4,6 +4,7 @@ Requests have `op` and `version` (the client's). Replies have `ok`; a failed one
 
     hello     → {version, pid, started_at, stopping}
     status    → the same and {children, gpu}
+    wanted    → {children: [ChildSpec]}, with the ports that are bound; it carries the children's secrets
     apply     {children: [ChildSpec], keep: bool} → {started, replaced, kept, removed, ports}
     stop      {grace_s: {NAME: seconds}} → {pids}; the connection ends when the supervisor has
     handover  {grace_s: {NAME: seconds}} → {pids}, with the lock's and the listening sockets' descriptors (SCM_RIGHTS); then as stop

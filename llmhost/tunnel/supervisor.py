@@ -26,6 +26,7 @@ from llmhost.tunnel.children import Children
 from llmhost.tunnel.control import ControlServer, Reply
 from llmhost.tunnel.gpu import GpuWatch
 from llmhost.tunnel.logfile import EventLog
+from llmhost.tunnel.process import birth_of
 from llmhost.tunnel.spec import ChildSpec
 
 REFRESH_S = 0.08
@@ -75,8 +76,9 @@ class Supervisor:
     def _write_holder(self) -> None:
         """Who we are and whom we run, for whoever finds the lock file after we were killed."""
         if not self._handed_over:
-            pids = tuple(self._children.pids())
-            lock.write_holder(self._lock_fd, lock.Holder(os.getpid(), llmhost.__version__, self._started_at, pids))
+            pid, pids = os.getpid(), tuple(self._children.pids())
+            births = {one: birth for one in (pid, *pids) if (birth := birth_of(one))}
+            lock.write_holder(self._lock_fd, lock.Holder(pid, llmhost.__version__, self._started_at, pids, births))
 
     def handle(self, message: dict[str, Any]) -> Reply:
         """Answer one request of the control socket (protocol.py)."""
@@ -85,6 +87,8 @@ class Supervisor:
             return Reply(self._hello())
         if operation == "status":
             return Reply({**self._hello(), "children": self._children.view(REFRESH_S), "gpu": self._gpu.figures()})
+        if operation == "wanted":
+            return Reply({"ok": True, "children": [spec.as_dict() for spec in self._children.wanted()]})
         if operation == "apply":
             return self._apply(message)
         if operation in ("stop", "handover"):

@@ -84,6 +84,23 @@ def test_the_redis_url_may_come_from_standard_input_so_that_no_argument_shows_it
     assert read(home) == {"redis": {"url": "rediss://:secret@h"}}
 
 
+def test_no_redis_url_on_standard_input_is_an_error(home):
+    done = subprocess.run([LLMHOST, "config", "init", "--redis-url", "-"], input="\n", text=True, capture_output=True)
+    assert done.returncode == 2
+    assert "standard input" in done.stderr
+    assert not home.config_file.exists()
+
+
+def test_every_file_that_was_replaced_is_kept(llmhost, home):
+    home.config_file.parent.mkdir(parents=True)
+    home.config_file.write_text("# mine\n")
+    for model in ("a", "b", "c"):
+        assert llmhost("config", "init", "--model", model, "--force")[0] == 0
+    kept = {file.read_text() for file in home.config_file.parent.glob("config.toml.*")}
+    assert len(kept) == 3
+    assert "# mine\n" in kept
+
+
 def test_on_a_terminal_it_asks_for_what_no_option_gives(home):
     with Terminal([LLMHOST, "config", "init", "--model", "m:1"], dict(os.environ), home.root) as terminal:
         terminal.wait_for("Where do nodes run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from llmhost.fleet.check_redis import check_redis, encrypted, shown
 from llmhost.fleet.doctor import check_fleet
 from tests.support.ollama_shelf import ollama_with
 from tests.support.redis_server import RedisServer, make_certificates, need_binary, running
+from tests.support.stack import Stack
+from tests.support.system import free_port
 
 
 @pytest.fixture
@@ -115,7 +118,7 @@ def redis_check(**settings):
 
 def test_a_redis_that_answers_is_ok_and_nothing_of_its_password_is_shown(server):
     check = redis_check(redis_url=server.url)
-    assert (check.state, check.detail) == ("ok", f"redis://:…@127.0.0.1:{server.port}: answers")
+    assert (check.state, check.detail) == ("ok", f"redis://…@127.0.0.1:{server.port}: answers")
     by_parts = redis_check(redis_host="127.0.0.1", redis_port=server.port, redis_password="hunter2")
     assert by_parts == Check("redis", "ok", f"127.0.0.1:{server.port}: answers")
 
@@ -151,9 +154,11 @@ def test_tls_is_verified_and_its_troubles_are_told_apart(short_tmp, server):
     assert "does it speak TLS on this port?" in plain.detail
 
 
-@pytest.mark.parametrize("url", ["redis://h:notaport", "nonsense", "http://h", "redis://[::1"])
-def test_a_url_that_is_none_is_told_and_does_no_harm(url):
-    assert redis_check(redis_url=url).state == "warn"
+@pytest.mark.parametrize("url", ["redis://h:notaport", "nonsense", "http://h", "redis://[::1", "me:SECRET@h"])
+def test_a_url_that_is_none_is_a_failed_check_and_not_shown(url, doctor):
+    checks, code = doctor(REDIS_URL=url)
+    assert (code, checks["config"]["state"]) == (1, "failed")
+    assert url not in str(checks)
 
 
 def test_whether_a_connection_is_encrypted_is_known_before_it_is_made():
@@ -176,6 +181,7 @@ PICTURE = {
     [
         ("cache", {}, "cache", "ok", "ok, kept in memory"),
         ("supervisor", {"state": "gone", "reason": "it crashed"}, "supervisor", "failed", "it crashed"),
+        ("supervisor", {"state": "silent", "reason": "it hangs"}, "supervisor", "failed", "it hangs"),
         ("supervisor", {"outdated": True, "version": "0.0.9"}, "supervisor", "warn", "0.0.9"),
         ("gateway", {"state": "failed", "reason": "exit 3"}, "gateway", "failed", "exit 3"),
         ("gateway", {"state": "starting"}, "gateway", "warn", "starting"),
@@ -194,6 +200,30 @@ def test_every_running_part_is_judged(part, change, name, state, words):
     assert found[name].state == state
     assert words in found[name].detail
     assert found[name].command.startswith("llmhost") == (state != "ok")
+
+
+def test_a_supervisor_that_hangs_is_to_be_ended():
+    supervisor = {**PICTURE["supervisor"], "state": "silent", "reason": "it hangs"}
+    checks = {check.name: check for check in check_fleet({**PICTURE, "supervisor": supervisor})}
+    assert checks["supervisor"].command == "llmhost down"
+
+
+def test_a_frozen_supervisor_is_not_blamed_for_the_gateways_port():
+    port = free_port()
+    stack = Stack(LLMHOST_BACKEND="rehearsal", LLMHOST_GATEWAY_PORT=str(port))
+    try:
+        stack.up()
+        pid = stack.json("status")["supervisor"]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            found = stack.llmhost("--json", "doctor").json["data"]["checks"]
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    finally:
+        stack.remove()
+    checks = {check["name"]: check for check in found}
+    assert checks["supervisor"]["command"] == "llmhost down"
+    assert "port" not in checks
 
 
 def test_the_text_marks_each_line_and_ends_with_a_verdict(doctor, llmhost, monkeypatch):

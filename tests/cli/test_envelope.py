@@ -96,11 +96,14 @@ def test_what_succeeds_is_ok(line, command, keys, envelope):
         ("up --provider moon", 2, "up", "config_invalid"),
         ("up --provider local", 2, "up", "not_confirmed"),
         ("up --provider local --count 2", 2, "up", "later"),
+        ("up --provider local --count 0", 2, "up", "usage"),
+        ("cache clear --namespace x", 2, "cache clear", "later"),
+        ("proxy --model m:1", 5, "proxy", "ollama_missing"),
         ("up --gpu=RTX_4090", 2, "up", "later"),
         ("up --provider local --backend ollama --yes", 5, "up", "ollama_missing"),
         ("proxy --backend ollama", 5, "proxy", "ollama_missing"),
         ("proxy --socket a --port 1", 2, "proxy", "usage"),
-        ("down n7", 0, "down", None),
+        ("down n7", 2, "down", "no_such_node"),
         ("down n7 --all", 2, "down", "usage"),
         ("config init --redis-url x --skip-redis", 2, "config init", "usage"),
         ("config init --gateway-port 70000", 2, "config init", "config_invalid"),
@@ -133,10 +136,49 @@ def test_the_status_of_no_fleet_has_the_contracts_shape_and_invents_nothing(enve
 def test_a_broken_configuration_is_an_envelope_too(envelope, home):
     home.config_file.parent.mkdir(parents=True)
     home.config_file.write_text("[gateway\n")
-    code, document = envelope("--json", "status")
+    code, document = envelope("--json", "env")
     assert (code, document["errors"][0]["code"]) == (2, "config_invalid")
     assert str(home.config_file) in document["errors"][0]["message"]
     assert home.config_file.read_text() == "[gateway\n"
+
+
+def test_what_is_wrong_with_names_is_in_the_envelope_too(envelope, monkeypatch):
+    monkeypatch.setenv("LLMHOST_GATEWAY_PROT", "1")
+    for line in ("config show", "env"):
+        _, document = envelope("--json", *line.split())
+        (warning,) = document["warnings"]
+        assert "did you mean LLMHOST_GATEWAY_PORT?" in warning
+
+
+@pytest.mark.parametrize("line", ["tunnel", "up --gpu=x", "up --provider local --count 2", "cache clear --namespace x"])
+def test_what_comes_later_says_what_can_be_done_now(line, envelope):
+    _, document = envelope("--json", *line.split())
+    (error,) = document["errors"]
+    assert error["hint"] == "llmhost up --provider local"
+    assert "--provider local" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("--fleet a/b status", "--fleet"),
+        ("up --port 0", "--port"),
+        ("up --provider moon", "--provider"),
+        ("proxy --port 0", "--port"),
+        ("config init --gateway-port 0", "--gateway-port"),
+    ],
+)
+def test_a_wrong_option_is_called_by_its_name(line, option, envelope):
+    _, document = envelope("--json", *line.split())
+    (error,) = document["errors"]
+    assert error["code"] == "config_invalid"
+    assert error["message"].startswith(f"{option} should ")
+    assert error["hint"] == "Give it another value, or leave the option out."
+
+
+def test_no_number_of_nodes_below_one(envelope):
+    _, document = envelope("--json", "up", "--provider", "local", "--count", "0")
+    assert "positive number" in document["errors"][0]["message"]
 
 
 def test_a_missing_claude_says_how_to_install_it(envelope, monkeypatch):

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests.support.ollama_shelf import ollama_with
 from tests.support.stack import LLMHOST, Stack
 from tests.support.system import free_port, wait_until
 from tests.support.terminal import Terminal
@@ -43,6 +44,12 @@ def test_up_tells_its_progress_on_standard_error_and_what_to_type_next_on_standa
     assert "Plan" not in again.stderr
     down = empty.llmhost("down").expect()
     assert "n1 is gone" in down.stdout
+
+
+def test_quiet_leaves_of_up_only_where_the_gateway_is(empty):
+    done = empty.llmhost("up", "--provider", "local", "--yes", "--quiet").expect()
+    assert (done.stdout, done.stderr) == (f"{empty.url}\n", "")
+    empty.llmhost("down").expect()
 
 
 @pytest.mark.parametrize(("answer", "exit_code"), [("n", 2), ("", 2), ("y", 0)])
@@ -191,3 +198,13 @@ def test_proxy_serves_in_the_foreground_until_it_is_interrupted(empty):
     assert process.returncode == 130
     assert json.loads(out)["errors"][0]["code"] == "interrupted"
     assert all(json.loads(line) for line in err.splitlines())
+
+
+@pytest.mark.parametrize("args", [("--model", "b:1"), ("--backend", "ollama", "--model", "b:1")])
+def test_proxy_serves_no_other_model_than_the_one_named(args, empty):
+    with ollama_with("qwen3-coder:30b") as address:
+        done = empty.llmhost(
+            "--json", "proxy", "--port", str(free_port()), *args, OLLAMA_HOST=address, LLMHOST_BACKEND=""
+        ).expect(5)
+    (error,) = done.json["errors"]
+    assert (error["code"], error["hint"]) == ("model_missing", "ollama pull b:1")

@@ -142,7 +142,7 @@ def test_secrets_are_masked_wherever_settings_are_shown(load):
         VAST_API_KEY="hunter2hunter2hunter2",
     )
     shown = {entry.name: entry.value for entry in settings.entries()}
-    assert shown["redis_url"] == "rediss://me:…@h:1/0"
+    assert shown["redis_url"] == "rediss://…@h:1/0"
     assert shown["redis_password"] == "…long"
     assert "hunter2hunter2" not in str(shown) + repr(settings) + str(settings)
 

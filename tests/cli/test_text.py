@@ -7,7 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
+from llmhost.cli.main import interrupted
 from llmhost.cli.progress import LineProgress
+from llmhost.cli.render import Renderer
 from llmhost.cli.views import quantities
 from llmhost.cli.views.logs import line_text
 from llmhost.cli.views.status import view
@@ -82,6 +84,13 @@ def test_nodes_are_the_thinkers_and_the_cache_is_the_rememberer():
     )
     assert all(word in text for word in ("40 %", "812 answers, 9.1 MB", "310 hits", "1,200,000 tokens, 15 min 12 s"))
     assert "96 % of 3,000,000 prompt tokens" in text
+
+
+def test_only_what_is_known_of_a_nodes_health_is_shown():
+    health = {"ssh": None, "ollama": "unknown", "model": "ok", "proxy": "ok"}
+    text = shown(status(fleet={"nodes": [{**NODE, "health": health}]}))
+    assert "model:ok proxy:ok" in text
+    assert not any(word in text for word in ("None", "unknown", "ssh", "ollama:"))
 
 
 def test_the_three_most_urgent_pieces_of_advice_each_have_a_command():
@@ -182,6 +191,11 @@ def test_an_unexpected_error_is_one_line_and_its_story_only_with_verbose(llmhost
     assert "--verbose" in err
     assert "Traceback" not in err
     assert "Traceback" in llmhost("config", "path", "--verbose")[2]
+
+
+def test_an_interrupted_command_says_how_to_see_what_still_runs(capsys):
+    Renderer().error("up", interrupted())
+    assert capsys.readouterr().err.splitlines() == ["interrupted.", "  → llmhost status shows what still runs"]
 
 
 @pytest.mark.parametrize("switch", ["--quiet", "--json"])

@@ -122,6 +122,31 @@ def test_a_file_from_the_future_is_left_alone(path):
     assert failure.value.code == "ledger_newer"
 
 
+@pytest.mark.parametrize("opening", [Ledger.open, Ledger.open_existing])
+def test_a_file_of_the_first_format_is_read(path, opening):
+    import sqlite3
+
+    with Ledger.open(path) as ledger:
+        ledger.put_node(NODE)
+        ledger.put_gateway(GatewayRecord(8123, True))
+    connection = sqlite3.connect(path)
+    connection.execute("ALTER TABLE gateway DROP COLUMN server")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    with opening(path) as ledger:
+        assert (ledger.nodes(), ledger.gateway()) == ([NODE], GatewayRecord(8123, True))
+
+
+def test_the_servers_settings_are_kept_and_not_shown(path):
+    record = GatewayRecord(8123, False, {"cache": {"redis": {"password": "hidden-one"}}})
+    with Ledger.open(path) as ledger:
+        ledger.put_gateway(record)
+        assert ledger.gateway() == record
+        ledger.put_gateway(None)
+    assert "hidden-one" not in repr(record)
+    assert b"hidden-one" not in path.read_bytes()
+
+
 def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path):
     with pytest.raises(LlmhostError) as failure:
         Ledger.open(tmp_path / "nowhere" / "ledger.sqlite3")

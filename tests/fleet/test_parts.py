@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -15,13 +17,14 @@ from llmhost.core.ledger import GatewayRecord, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.server_config import ServerConfig
 from llmhost.core.settings import load_settings
-from llmhost.fleet.desired import server_argv, specs_of
+from llmhost.fleet.desired import server_argv, server_settings, specs_of
 from llmhost.tunnel import lock
 from llmhost.tunnel.backoff import BackOff
 from llmhost.tunnel.gpu import GpuFigures, parse
 from llmhost.tunnel.port_owner import port_owner
-from llmhost.tunnel.process import alive, describe_exit
+from llmhost.tunnel.process import alive, birth_of, booted_at, command_of, describe_exit, end_orphans
 from llmhost.tunnel.spec import ChildSpec, Listen, Probe
+from tests.support.system import wait_until
 
 
 def test_the_back_off_doubles_up_to_its_cap_and_is_forgotten_after_a_minute_up():
@@ -30,6 +33,11 @@ def test_the_back_off_doubles_up_to_its_cap_and_is_forgotten_after_a_minute_up()
     assert back_off.hopeless
     assert back_off.next_delay(61) == 0.25
     assert not back_off.hopeless
+
+
+def test_the_back_off_stays_at_its_cap_however_long_a_child_crashes():
+    back_off = BackOff()
+    assert {back_off.next_delay(0.1) for _ in range(3000)} - {0.25, 0.5, 1, 2, 4, 8, 16} == {30}
 
 
 def test_five_short_runs_in_a_row_are_hopeless():
@@ -82,6 +90,59 @@ def test_the_lock_goes_to_one_and_its_text_survives_a_crash(tmp_path):
     assert not path.exists()
 
 
+@pytest.fixture
+def stranger():
+    """Somebody else's process, in a group of its own, that happens to have our name in its command line."""
+    program = [sys.executable, "-c", "import time; time.sleep(60)", "llmhost.proxy", "/home/me/llmhost/notes.txt"]
+    process = subprocess.Popen(program, process_group=0)
+    wait_until(lambda: "llmhost.proxy" in command_of(process.pid), "the stranger to be there")
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def orphan():
+    """A process of ours that does not end by itself."""
+    program = [sys.executable, "-P", "-m", "llmhost.tunnel.lifeline", "--", "sleep", "60"]
+    process = subprocess.Popen(program, process_group=0, stdin=subprocess.PIPE)
+    wait_until(lambda: "llmhost.tunnel.lifeline" in command_of(process.pid), "the program to be there")
+    yield process
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.stdin.close()
+    process.wait()
+
+
+def test_a_stranger_with_the_number_of_an_orphan_is_left_alone(stranger):
+    assert end_orphans([stranger.pid], {}, 0.1) == []
+    assert stranger.poll() is None
+
+
+def test_a_process_of_ours_that_was_born_later_is_left_alone(orphan):
+    assert end_orphans([orphan.pid], {orphan.pid: "long ago"}, 0.1) == []
+    assert orphan.poll() is None
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["birth known", "lock of an older version"])
+def test_an_orphan_of_ours_is_ended(orphan, known):
+    births = {orphan.pid: birth_of(orphan.pid)} if known else {}
+    # It is a child of this test, which collects it only later: a zombie does not count.
+    assert end_orphans([orphan.pid], births, 0.1) == []
+    assert not alive(orphan.pid)
+
+
+def test_the_lock_keeps_who_is_meant_by_each_number(tmp_path):
+    path = tmp_path / "lock"
+    held = lock.try_lock(path)
+    holder = lock.Holder(42, "1.2.3", time.time(), (7,), {42: "100", 7: "200"})
+    lock.write_holder(held, holder)
+    os.close(held)
+    assert lock.read_holder(path) == holder
+    assert not lock.before_boot(holder)
+    assert lock.before_boot(lock.Holder(42, "1.2.3", booted_at() - 3600))
+
+
 @pytest.mark.parametrize("text", ["", "garbage", "[]", '{"pid": "x"}', '"a"'])
 def test_an_unreadable_lock_text_is_no_holder(tmp_path, text):
     path = tmp_path / "lock"
@@ -107,7 +168,10 @@ def specs(tmp_path):
         "ollama_env": {"OLLAMA_HOST": "127.0.0.1:11434"},
     }
     node = NodeRecord("n1", "default", "local", "ollama", "m:1", 65_536, "node-token", started)
-    return {spec.name: spec for spec in specs_of([node], GatewayRecord(8001, False), settings, paths, "gateway-token")}
+    return {
+        spec.name: spec
+        for spec in specs_of([node], GatewayRecord(8001, False, server_settings(settings)), paths, "gateway-token")
+    }
 
 
 def test_children_are_started_in_the_order_they_need_each_other(specs):

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,14 +16,19 @@ from pathlib import Path
 import pytest
 
 from llmhost.core.errors import LlmhostError
+from llmhost.core.paths import Paths
 from llmhost.tunnel import lock
 from llmhost.tunnel.client import connect
-from llmhost.tunnel.launch import clean_environment, end_supervisor, ensure_supervisor, find_supervisor
+from llmhost.tunnel.control import ControlServer, Reply
+from llmhost.tunnel.environment import clean_environment
+from llmhost.tunnel.launch import end_holder, end_supervisor, ensure_supervisor, find_supervisor
+from llmhost.tunnel.logfile import EventLog
 from llmhost.tunnel.loopback import request
-from llmhost.tunnel.process import alive, wait_gone
+from llmhost.tunnel.peer import peer_pid
+from llmhost.tunnel.process import alive, command_of, wait_gone
 from tests.support import fake_children
 from tests.support.installation import installation
-from tests.support.system import free_port, processes_touching, wait_until
+from tests.support.system import free_port, poll, processes_touching, wait_until
 
 
 def start(place, *specs, **more):
@@ -320,9 +327,118 @@ def test_no_secret_is_in_a_log_an_argv_or_an_environment(place, monkeypatch, tmp
     assert fake_children.TOKEN.encode() not in shown
 
 
-def test_the_background_environment_has_no_credentials():
-    given = {"PATH": "/bin", "VAST_API_KEY": "1", "GITHUB_TOKEN": "2", "REDIS_URL": "3", "REDIS_PASSWORD": "4"}
-    assert clean_environment(given) == {"PATH": "/bin"}
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("VAST_API_KEY", "GITHUB_TOKEN", "GITHUB_PAT", "REDIS_URL", "REDIS_PASSWORD", "DATABASE_URL", "PGPASSFILE"),
+        *("AWS_ACCESS_KEY_ID", "ANTHROPIC_AUTH_TOKEN", "OLLAMA_API_KEY", "LLAMA_ARG_API_KEY", "SENTRY_DSN", "npm_auth"),
+        *("LLMHOST_REDIS_URL", "SSH_AUTH_SOCK", "CLAUDE_CONFIG_DIR"),
+    ],
+)
+def test_the_background_environment_has_no_credentials(name):
+    assert clean_environment({"PATH": "/bin", name: "hidden"}) == {"PATH": "/bin"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "SSL_CERT_FILE", "LD_LIBRARY_PATH"),
+        *(
+            "https_proxy",
+            "HTTPS_PROXY",
+            "no_proxy",
+            "OLLAMA_MODELS",
+            "CUDA_VISIBLE_DEVICES",
+            "HSA_OVERRIDE_GFX_VERSION",
+        ),
+        *("PYTHONPATH", "VIRTUAL_ENV", "GGML_CUDA_NO_PINNED", "LLAMA_ARG_THREADS"),
+    ],
+)
+def test_the_background_environment_has_what_programs_need(name):
+    assert clean_environment({name: "1"}) == {name: "1"}
+
+
+def test_a_client_may_be_silent_for_as_long_as_it_likes(short_tmp):
+    before = set(os.listdir("/proc/self/fd"))
+    server = ControlServer(short_tmp / "s", lambda _: Reply({"ok": True}), EventLog(short_tmp / "log"))
+    server.start()
+    with connect(short_tmp / "s") as client:
+        client.ask("hello")
+        served = [int(fd) for fd in set(os.listdir("/proc/self/fd")) - before if _peer_of(int(fd)) == os.getpid()]
+        # A time-out of Python's is a descriptor that does not block. Ours, the client's, has one; the server's must have none.
+        assert sorted(os.get_blocking(fd) for fd in served) == [False, True]
+    server.unlink()
+
+
+def _peer_of(descriptor):
+    """The process at the other end of a connected Unix socket; None for anything else."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as copy:
+            copy.getpeername()
+            return peer_pid(copy)
+    except OSError:
+        return None
+
+
+def test_a_socket_that_was_removed_at_the_end_is_not_bound_again(short_tmp):
+    server = ControlServer(short_tmp / "s", lambda _: Reply({"ok": True}), EventLog(short_tmp / "log"))
+    server.unlink()
+    server.start()
+    assert not poll((short_tmp / "s").exists, 1.5)
+
+
+def test_two_state_directories_under_one_runtime_folder_do_not_meet(place):
+    other = Paths.from_environment({**place.environ, "XDG_STATE_HOME": str(place.root / "other")})
+    start(place, fake_children.node(place.paths))
+    pid = place.supervisor_pid()
+    assert find_supervisor(other) is None
+    with ensure_supervisor(other) as client:
+        assert client.pid != pid
+        assert client.ask("status")["children"] == []
+        assert end_supervisor(client) == []
+    assert wait_up(place, "node-n1")
+    assert place.supervisor_pid() == pid
+
+
+def test_a_stranger_with_the_number_of_a_crashed_supervisors_child_survives_the_next_start(place):
+    place.paths.create()
+    program = [sys.executable, "-c", "import time; time.sleep(60)", "llmhost.proxy"]
+    stranger = subprocess.Popen(program, process_group=0)
+    wait_until(lambda: "llmhost.proxy" in command_of(stranger.pid), "the stranger to be there")
+    try:
+        told = {"pid": 1, "version": "0.1.0", "started_at": time.time(), "children": [stranger.pid]}
+        place.paths.supervisor_lock.write_text(json.dumps(told))
+        start(place, fake_children.node(place.paths))
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_lock_whose_text_names_a_stranger_is_an_error_and_kills_nobody(place):
+    place.paths.create()
+    held = lock.try_lock(place.paths.supervisor_lock)
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "llmhost"])
+    try:
+        lock.write_holder(held, lock.Holder(stranger.pid, "0.1.0", time.time()))
+        with pytest.raises(LlmhostError) as failure:
+            end_holder(place.paths)
+        assert failure.value.code == "supervisor_silent"
+        assert stranger.poll() is None
+    finally:
+        os.close(held)
+        stranger.kill()
+        stranger.wait()
+
+
+def test_what_is_wanted_can_be_asked_for_with_the_port_that_was_found(place):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        wished = fake_children.gateway(taken.getsockname()[1])
+        port = start(place, fake_children.node(place.paths), wished)["ports"]["gateway"]
+    with connect(place.paths.control_socket) as client:
+        node, gateway = client.wanted()
+    assert node == fake_children.node(place.paths)
+    assert (gateway.listen.port, gateway.without_listen()) == (port, wished.without_listen())
 
 
 def test_a_stale_socket_and_a_stale_lock_file_are_no_obstacle(place):

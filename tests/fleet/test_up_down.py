@@ -21,6 +21,7 @@ from llmhost.fleet.down import down
 from llmhost.fleet.plan import UpRequest, make_plan
 from llmhost.fleet.status import status
 from llmhost.fleet.up import up
+from llmhost.tunnel.launch import ensure_supervisor, find_supervisor
 from llmhost.tunnel.loopback import request
 from llmhost.tunnel.process import wait_gone
 from tests.support.system import free_port, processes_touching, wait_until
@@ -191,6 +192,106 @@ def test_ctrl_c_in_a_replacement_brings_back_what_was_there(fleet):
     assert ask(fleet).status == 200
 
 
+class Gone(Told):
+    """A terminal that is closed in the middle of the work."""
+
+    def note(self, text):
+        raise BrokenPipeError
+
+
+def test_a_closed_terminal_undoes_what_was_started(place):
+    def close(code):
+        if code == "prove":
+            raise BrokenPipeError
+
+    port = free_port()
+    with pytest.raises(BrokenPipeError):
+        bring_up(place, Gone(close), gateway_port=port)
+    assert look(place)["fleet"]["nodes"] == []
+    nothing_is_left(place, port)
+
+
+def cache_of(place):
+    """The cache the running gateway was told of, and its process."""
+    with find_supervisor(place.paths) as client:
+        gateway = next(spec for spec in client.wanted() if spec.name == "gateway")
+    return gateway.config["cache"]
+
+
+def test_a_replacement_that_fails_leaves_the_settings_of_before(fleet):
+    def interrupt(code):
+        if code == "prove":
+            raise KeyboardInterrupt
+
+    before, url = cache_of(fleet), look(fleet)["gateway"]["url"]
+    with pytest.raises(KeyboardInterrupt):
+        bring_up(fleet, Told(interrupt), redis_url="redis://nobody@127.0.0.1:1/0", cache_ttl=60)
+    assert cache_of(fleet) == before
+    assert look(fleet)["gateway"]["url"] == url
+    assert make_plan(UpRequest(), fleet.settings(), fleet.paths).action == "keep"
+    assert ask(fleet).status == 200
+
+
+def test_the_plan_names_the_gateways_settings_that_would_change_and_no_value(fleet):
+    settings = fleet.settings(redis_url="redis://:hidden@127.0.0.1:1", cache_ttl=60)
+    plan = make_plan(UpRequest(), settings, fleet.paths)
+    assert (plan.action, plan.changes) == ("replace_gateway", ("cache.redis", "cache.ttl_s"))
+    assert "cache.redis, cache.ttl_s" in plan.as_dict()["why"]
+    assert "hidden" not in json.dumps(plan.as_dict()) + repr(plan)
+
+
+def test_the_plan_says_that_settings_of_both_servers_replace_both(fleet):
+    plan = make_plan(UpRequest(), fleet.settings(proxy_ping_s=3), fleet.paths)
+    assert (plan.action, plan.changes) == ("replace", ("timing.ping",))
+    assert bring_up(fleet, proxy_ping_s=3).data["did"]["replaced"] == ["node-n1", "gateway"]
+    assert make_plan(UpRequest(), fleet.settings(proxy_ping_s=3), fleet.paths).action == "keep"
+
+
+def test_after_a_crash_the_gateway_has_the_settings_it_was_brought_up_with(place):
+    bring_up(place, gateway_port=free_port(), cache_ttl=60, cache_namespace="mine")
+    before = cache_of(place)
+    os.kill(place.supervisor_pid(), signal.SIGKILL)
+    ensure_gateway(place.settings(), place.paths, Told())
+    assert cache_of(place) == before
+    assert (before["ttl_s"], before["namespace"]) == (60, "mine")
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_text("")], ids=["removed", "emptied"])
+def test_a_lost_token_gives_a_gateway_with_a_new_one(fleet, lose):
+    before = ensure_gateway(fleet.settings(), fleet.paths, Told())
+    node = fleet.child("node-n1")["pid"]
+    lose(fleet.paths.gateway_token_file)
+    assert make_plan(UpRequest(), fleet.settings(), fleet.paths).changes == ("gateway.token",)
+    assert ask(fleet).status == 200
+    after = ensure_gateway(fleet.settings(), fleet.paths, Told())
+    assert after.token != before.token
+    assert after.url == before.url
+    assert fleet.child("node-n1")["pid"] == node
+
+
+def test_a_fleet_taken_down_while_it_is_started_again_is_no_fleet_and_nothing_runs(fleet):
+    def forget(code):
+        with Ledger.open(fleet.paths.ledger_file) as ledger:
+            ledger.remove_node("n1")
+            ledger.put_gateway(None)
+
+    pid = fleet.supervisor_pid()
+    os.kill(pid, signal.SIGKILL)
+    wait_gone([pid], 5)
+    with pytest.raises(NotReady) as failure:
+        ensure_gateway(fleet.settings(), fleet.paths, Told(forget))
+    assert (failure.value.code, failure.value.hint) == ("no_fleet", "llmhost up --provider local")
+    assert processes_touching(fleet.root) == {}
+
+
+def test_status_shows_the_way_out_of_a_supervisor_without_a_fleet(place):
+    with ensure_supervisor(place.paths):
+        advice = look(place)["advice"]
+    assert [(one["code"], one["command"]) for one in advice][1:] == [("supervisor_idle", "llmhost down")]
+    assert take_down(place).exit_code == 0
+    assert [one["code"] for one in look(place)["advice"]] == ["no_fleet"]
+
+
 def test_status_without_a_fleet(place):
     result = status(place.settings(), place.paths, "default")
     assert result.exit_code == 0
@@ -263,6 +364,7 @@ def test_status_of_a_fleet_has_every_key_of_the_contract(fleet):
 
 
 def test_status_is_quick_even_when_everything_is_frozen(fleet):
+    url = look(fleet)["gateway"]["url"]
     pids = [fleet.supervisor_pid(), *(child["pid"] for child in fleet.children())]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -278,6 +380,8 @@ def test_status_is_quick_even_when_everything_is_frozen(fleet):
             os.kill(pid, signal.SIGCONT)
     assert data["fleet"]["nodes"][0]["state"] == "unreachable"
     assert data["advice"][0]["code"] == "supervisor_silent"
+    assert (data["gateway"]["url"], data["gateway"]["state"]) == (url, None)
+    assert data["gateway"]["reason"].startswith("not known")
 
 
 def test_a_killed_supervisor_is_noticed_and_explained(fleet):
@@ -411,8 +515,17 @@ def test_down_of_a_named_node_and_of_one_that_is_not_there(fleet):
     assert processes_touching(fleet.root) == {}
 
 
+def test_down_of_a_node_that_is_not_there_is_wrong_without_a_ledger_too(place):
+    with pytest.raises(UsageError) as failure:
+        take_down(place, "n9")
+    assert (failure.value.code, failure.value.exit_code) == ("no_such_node", 2)
+
+
 def test_down_of_another_fleet_leaves_this_one_alone(fleet):
-    assert down(fleet.settings(), fleet.paths, "other", [], False, Told()).data["destroyed"] == []
+    result = down(fleet.settings(), fleet.paths, "other", [], False, Told())
+    assert (result.data["destroyed"], result.exit_code) == ([], 0)
+    assert "'other'" in result.warnings[0]
+    assert "llmhost down --fleet default" in result.warnings[0]
     assert ask(fleet).status == 200
 
 
@@ -479,6 +592,7 @@ print(json.dumps([result.exit_code, result.errors[0]["code"]]))
 def test_a_runtime_folder_that_is_somebody_elses_is_refused(place):
     elsewhere = place.root / "elsewhere"
     elsewhere.mkdir()
+    place.paths.runtime_dir.parent.mkdir()
     place.paths.runtime_dir.symlink_to(elsewhere)
     with pytest.raises(LlmhostError) as failure:
         bring_up(place)

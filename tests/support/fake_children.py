@@ -13,8 +13,8 @@ ENVIRONMENT = {"PYTHONPATH": str(ROOT)}
 
 
 def argv(*options: str) -> tuple[str, ...]:
-    # The name is in the command line, as it is in that of the real one: that is how an orphan is told from a stranger.
-    options = ("--label", "llmhost", *options)
+    # The module's name is in the command line, as it is in that of the real one: that is how an orphan is told from a stranger.
+    options = ("-m", "llmhost.proxy", *options)
     return (sys.executable, "-m", "tests.support.fake_server", *options)
 
 

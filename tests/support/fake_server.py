@@ -76,7 +76,7 @@ def watch_input():
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--label")
+    parser.add_argument("-m", help="the program it stands for")
     parser.add_argument("--record")
     parser.add_argument("--exit", type=int, help="say something and exit with this code, at once")
     parser.add_argument("--deaf", action="store_true", help="ignore SIGTERM")

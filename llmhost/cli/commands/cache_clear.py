@@ -30,7 +30,7 @@ def run(ctx: typer.Context, scope: ScopeOption = Scope.all) -> Result:
     from llmhost.fleet.access import gateway_request
 
     session = session_of(ctx)
-    settings = session.settings()
+    settings = session.settings(lenient=True)
     body = {"scope": scope.value}
     found = gateway_request(settings, session.paths, "POST", "/internal/cache/clear", body)
     return Result(data={"scope": scope.value, "deleted": found["deleted"]})
@@ -40,4 +40,4 @@ def view(data: dict[str, Any]) -> Iterable[str]:
     return (f"{data['deleted']} answers deleted",)
 
 
-SPEC = Spec(run, ("llmhost cache clear", "llmhost cache clear --scope exact"), view)
+SPEC = Spec(run, ("llmhost cache clear", "llmhost cache clear --scope exact"), view, later_options=("--namespace",))

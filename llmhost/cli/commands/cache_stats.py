@@ -20,7 +20,7 @@ def run(ctx: typer.Context) -> Result:
     from llmhost.fleet.access import gateway_request
 
     session = session_of(ctx)
-    found = gateway_request(session.settings(), session.paths, "GET", "/internal/status")
+    found = gateway_request(session.settings(lenient=True), session.paths, "GET", "/internal/status")
     return Result(data={"cache": found["cache"]})
 
 

@@ -66,11 +66,21 @@ def run(
         "gateway_port": gateway_port,
         "ollama_host": ollama_host,
         "claude_bin": claude_bin,
-        "redis_url": sys.stdin.readline().strip() if redis_url == "-" else redis_url,
+        "redis_url": _read_url() if redis_url == "-" else redis_url,
     }
     if _may_ask(session):
         _ask(session, values, skip_redis)
     return _write(session.paths.config_file, {k: v for k, v in values.items() if v not in (None, "")}, force)
+
+
+def _read_url() -> str:
+    url = sys.stdin.readline().strip()
+    if not url:
+        raise UsageError(
+            "--redis-url - found no URL on standard input.",
+            hint="echo rediss://USER:PASSWORD@HOST:6379 | llmhost config init --redis-url -",
+        )
+    return url
 
 
 def _may_ask(session: Session) -> bool:

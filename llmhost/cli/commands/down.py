@@ -30,7 +30,7 @@ def run(ctx: typer.Context, nodes: Nodes = None, everything: Everything = False)
     if nodes and everything:
         raise UsageError("--all and names of nodes exclude each other.", hint="Give one of them.")
     session = session_of(ctx)
-    settings = session.settings()
+    settings = session.settings(lenient=True)
     with session.progress() as progress:
         return down(settings, session.paths, settings.fleet, list(nodes or ()), everything, progress)
 

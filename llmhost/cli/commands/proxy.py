@@ -86,7 +86,11 @@ def _choose(session: Session, settings: Settings) -> BackendConfig:
     from llmhost.providers.base import BackendWish
     from llmhost.providers.local import LocalProvider
 
-    wish = BackendWish(settings.backend, settings.model, settings.context)
+    named = settings.model if settings.source("model") == "flag" else None
+    backend = settings.backend or ("ollama" if named else None)
+    if named and backend == "ollama":
+        _refuse_substitute(settings.ollama_url, named)
+    wish = BackendWish(backend, settings.model, settings.context)
     choice = LocalProvider(settings.ollama_url, settings.ollama_bin).choose(wish)
     if choice.pending:
         raise Unavailable(
@@ -98,6 +102,15 @@ def _choose(session: Session, settings: Settings) -> BackendConfig:
         session.renderer.warning(note)
     url = settings.ollama_url if choice.backend == "ollama" else None
     return BackendConfig(choice.backend, url=url, model=choice.model, context=choice.context)
+
+
+def _refuse_substitute(url: str, model: str) -> None:
+    """A model named on the command line is served, or nothing is. Raises Unavailable; an Ollama that does not answer is not judged."""
+    from llmhost.providers.ollama_api import OllamaApi, same_model
+
+    api = OllamaApi(url)
+    if api.answers() and not any(same_model(one.name, model) for one in api.models()):
+        raise Unavailable(f"Ollama at {url} does not have {model}.", hint=f"ollama pull {model}", code="model_missing")
 
 
 def _serve(config: ServerConfig) -> int:

@@ -10,6 +10,7 @@ import typer
 
 from llmhost.cli.dispatch import session_of
 from llmhost.cli.session import Session, Spec
+from llmhost.cli.streams import answering
 from llmhost.cli.views.status import view
 from llmhost.core.errors import Interrupted, UsageError
 from llmhost.core.result import Result
@@ -30,7 +31,7 @@ def run(ctx: typer.Context, refresh: Refresh = False, watch: Watch = False) -> R
     session = session_of(ctx)
     if watch and session.renderer.json:
         raise UsageError("--watch has no end, so it cannot be one JSON document.", hint="llmhost status --json")
-    settings = session.settings()
+    settings = session.settings(lenient=True)
     if watch:
         _watch(session, settings, refresh)
     return _status(session, settings, refresh)
@@ -50,7 +51,7 @@ def _watch(session: Session, settings: Settings, refresh: bool) -> None:
         return Group(*view(_status(session, settings, refresh).data))
 
     screen = session.renderer.console(sys.stdout)
-    with Live(picture(), console=screen, auto_refresh=False, screen=screen.is_terminal) as live:
+    with answering(), Live(picture(), console=screen, auto_refresh=False, screen=screen.is_terminal) as live:
         try:
             while True:
                 time.sleep(WATCH_EVERY_S)

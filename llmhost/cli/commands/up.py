@@ -9,7 +9,8 @@ import typer
 from llmhost.cli.dispatch import session_of
 from llmhost.cli.registry import later
 from llmhost.cli.session import Session, Spec
-from llmhost.cli.views.up import plan_view, view
+from llmhost.cli.views.up import brief, plan_view, view
+from llmhost.core.errors import UsageError
 from llmhost.core.result import Result
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ def run(
     """
     from llmhost.fleet.plan import UpRequest, make_plan
 
-    if count != 1:
+    if count < 1:
+        raise UsageError(f"--count must be a positive number (given: {count}).", hint="llmhost up --help")
+    if count > 1:
         raise later("more than one node")
     session = session_of(ctx)
     settings = session.settings(provider=provider, model=model, context=context, backend=backend, gateway_port=port)
@@ -93,4 +96,5 @@ SPEC = Spec(
     ),
     view,
     later_options=LATER_OPTIONS,
+    brief=brief,
 )

@@ -52,7 +52,7 @@ def totals(fleet: dict[str, Any]) -> str:
 
 def node_row(node: dict[str, Any]) -> tuple[str, ...]:
     """One line of the Thinkers."""
-    health = " ".join(f"{name}:{state}" for name, state in node["health"].items() if state)
+    health = " ".join(f"{name}:{state}" for name, state in node["health"].items() if state not in (None, "unknown"))
     machine = node["gpu"] or node["provider"]
     speed = UNKNOWN if node["tokens_per_second"] is None else f"{node['tokens_per_second']:.0f} tok/s"
     price = f"{dollars(node['price_usd_per_hour'])}/h"
@@ -75,9 +75,9 @@ def gateway_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
     asked = f"{count(requests['total'])}, {count(requests['errors'])} failed, {count(requests['in_flight'])} running"
     reason = f": {gateway['reason']}" if gateway.get("reason") else ""
     if gateway["url"] is None:
-        return [("state", f"{gateway['state']}{reason}")]
+        return [("state", f"{gateway['state'] or UNKNOWN}{reason}")]
     return [
-        ("state", f"{gateway['state']}{reason}"),
+        ("state", f"{gateway['state'] or UNKNOWN}{reason}"),
         ("address", gateway["url"]),
         ("model", f"{gateway['model'] or UNKNOWN}{window}"),
         ("requests", asked),

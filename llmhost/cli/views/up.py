@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 ACTIONS = {
     "create": "start node {node} on this machine, and the gateway",
     "replace": "replace node {node} and its gateway",
+    "replace_gateway": "replace the gateway; node {node} stays",
     "keep": "nothing: what was asked for is there",
 }
 
@@ -34,6 +35,13 @@ def view(data: dict[str, Any]) -> Iterable[RenderableType]:
         yield f"gateway: {gateway['url']}"
     yield ""
     yield "Next:  llmhost claude"
+
+
+def brief(data: dict[str, Any]) -> Iterable[RenderableType]:
+    """What --quiet leaves: the answer alone."""
+    if data.get("nodes"):
+        return (data["gateway"]["url"],)
+    return plan_view(data["plan"])
 
 
 def plan_view(plan: dict[str, Any]) -> Iterable[RenderableType]:
