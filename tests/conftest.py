@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ pytest.register_assert_rewrite("tests.support")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give this worker its own HOME before any module reads it; the build cache stays the real one."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell without job control starts its background jobs so, and every program they start would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     real_home = Path(os.environ.get("HOME") or Path.home())
     os.environ.setdefault("XDG_CACHE_HOME", str(real_home / ".cache"))
     os.environ.setdefault("GOPATH", str(real_home / "go"))

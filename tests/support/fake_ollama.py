@@ -36,7 +36,8 @@ def last(prompt_eval_count: int = 20, eval_count: int = 3, **fields: Any) -> byt
 @dataclass
 class FakeOllama:
     """`reply` is what the next chats get; `asked` are the bodies of those that came; `show`, `tags` and `running` what the other routes
-    tell. While `awake` is cleared it is as good as frozen."""
+    tell. While `awake` is cleared it is as good as frozen. With `wedges` it
+    hangs, as 0.24.0 may, from a chat whose client left until the model is unloaded."""
 
     reply: Reply = field(default_factory=lambda: Reply([line("hi"), last()]))
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -47,11 +48,15 @@ class FakeOllama:
     load_status: int = 200
     tags: Any = None
     awake: asyncio.Event = field(default_factory=asyncio.Event)
+    wedges: bool = False
+    slot: asyncio.Event = field(default_factory=asyncio.Event)
+    unloaded: int = 0
     url: str = ""
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[FakeOllama]:
         self.awake.set()
+        self.slot.set()
         application = web.Application()
         application.add_routes(
             [
@@ -60,9 +65,10 @@ class FakeOllama:
                 web.get("/api/version", self._version),
                 web.post("/api/show", self._show),
                 web.post("/api/chat", self._chat),
+                web.post("/api/generate", self._unload),
             ]
         )
-        runner = web.AppRunner(application, shutdown_timeout=0.1)
+        runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -92,6 +98,7 @@ class FakeOllama:
             return web.json_response(
                 {"done": True} if self.load_status == 200 else {"error": "no memory"}, status=self.load_status
             )
+        await self.slot.wait()
         self.asked.append(body)
         response = web.StreamResponse(status=self.reply.status)
         await response.prepare(request)
@@ -99,6 +106,21 @@ class FakeOllama:
             await self.awake.wait()
             await response.write(piece)
             await asyncio.sleep(0)
+            if self.wedges:
+                await self._until_left()
         if self.reply.breaks_off and request.transport is not None:
             request.transport.abort()
         return response
+
+    async def _until_left(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:  # the server cancels the handler of a client that is gone
+            self.wedges = False
+            self.slot.clear()
+
+    async def _unload(self, request: web.Request) -> web.Response:
+        assert (await request.json())["keep_alive"] == 0
+        self.unloaded += 1
+        self.slot.set()
+        return web.json_response({"done": True, "done_reason": "unload"})

@@ -32,7 +32,7 @@ from llmhost.messages.writer import usage
 # Kept between `estimate` and `generate` of the same request.
 BUILT_KEPT = 8
 BUILT_MAX_BYTES = 2_000_000
-COUNT_TIMEOUT_S = 10.0
+PROBE_S = 15.0  # for one token of a prompt that the engine holds; its disk or its CPU may be slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class OllamaBackend:
         poll_s: float = POLL_S,
         look_s: float = LOOK_S,
         hold_s: float = HOLD_S,
+        probe_s: float = PROBE_S,
     ) -> None:
         if not config.url:
             raise ValueError("backend ollama needs Ollama's url")
@@ -69,6 +70,10 @@ class OllamaBackend:
         self.reuse = PrefixReuse()
         self._upstream = Upstream(config.url, config.token)
         self._book = PrefixBook(slots=config.parallel)
+        self._probe_s = probe_s
+        self._probe: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()
+        self._settled.set()
         self._under_way: set[asyncio.Timeout] = set()
         self._engine = Engine(
             self._upstream, config, self._book.forget, self._give_up, poll_s=poll_s, look_s=look_s, hold_s=hold_s
@@ -85,10 +90,11 @@ class OllamaBackend:
         self._watch = asyncio.create_task(self._engine.run())
 
     async def aclose(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watch
+        for task in (self._watch, self._probe):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
         await self._upstream.aclose()
 
     def model(self) -> ModelInfo | None:
@@ -119,6 +125,7 @@ class OllamaBackend:
 
     async def generate(self, call: Call) -> AsyncIterator[bytes]:
         """The frames of one answer. A request without tools steps back for one with."""
+        await self._settled.wait()
         built = await self._prepared(call.body)
         call.served = model_info(built.model, self._codec.name).identity
         self._refuse_overflow(built)
@@ -181,6 +188,10 @@ class OllamaBackend:
                         yield frames
             last = await self._finished(call, built, decoder)
             read = False
+        except (GeneratorExit, asyncio.CancelledError):
+            if decoder.outcome.pieces:
+                self._look_after(built)
+            raise
         except TimeoutError:
             raise gone("it has stopped answering") from None
         except UpstreamError as error:
@@ -190,6 +201,24 @@ class OllamaBackend:
             if read:  # given up on the way: Ollama reads a prompt to its end all the same
                 self._book.record(built.encoded, self._book.estimate(built.encoded), exact=False)
         yield last
+
+    def _look_after(self, built: Built) -> None:
+        """Check, once a client has left in the middle of an answer, that Ollama goes on.
+
+        0.24.0 sometimes does not: the goroutine that answers stays blocked on the piece nobody takes and keeps the model's only slot, so
+        every later request hangs while `/api/ps` looks healthy (1 in 200 cancels here, one in a dozen on a loaded machine). New requests
+        wait for the check; where others are at work their own progress shows it, and it is left out.
+        """
+        if self._at_work > 1 or not self._settled.is_set():
+            return
+        self._settled.clear()
+        self._probe = asyncio.create_task(self._settle(built))
+
+    async def _settle(self, built: Built) -> None:
+        try:
+            await self._recount(built)
+        finally:
+            self._settled.set()
 
     @asynccontextmanager
     async def _watched(self) -> AsyncIterator[None]:
@@ -246,16 +275,21 @@ class OllamaBackend:
     async def _recount(self, built: Built) -> int:
         """Asks for the same prompt once more, for one token: the engine holds it all, so this costs about as much as one token does.
 
-        Not so when another request is waiting for the slot: it would have it first, and then the whole prompt had to be read anew.
+        Not so when another request is waiting for the slot: it would have it first, and then the whole prompt had to be read anew. No
+        answer at all means that Ollama hangs, which only loading the model again ends.
         """
         if self._at_work > self._parallel:
             return self._book.estimate(built.encoded)
         once = self._codec.encode(replace(built.prompt, max_tokens=0), built.model, stream=False)
         try:
-            answer = await self._upstream.json("POST", once.path, orjson.loads(once.body), timeout=COUNT_TIMEOUT_S)
+            answer = await self._upstream.json("POST", once.path, orjson.loads(once.body), timeout=self._probe_s)
             return int(answer["prompt_eval_count"])
-        except (UpstreamError, KeyError, TypeError):
-            return self._book.estimate(built.encoded)
+        except UpstreamError as error:
+            if error.timed_out:
+                await self._engine.restart("Ollama has not come back from an answer that was left")
+        except (KeyError, TypeError):
+            pass
+        return self._book.estimate(built.encoded)
 
     def _refused(self, status: int, content: bytes, built: Built) -> ApiError:
         message = error_text(content) or f"status {status}"

@@ -24,6 +24,7 @@ RETRY_S = 1.0
 LOOK_S = 5.0  # an answer that takes longer is a miss
 MISSES = 3  # looks without an answer in time after which Ollama counts as gone
 GRACE_S = 20.0  # an Ollama started together with us needs a while before it answers
+UNLOAD_S = 30.0
 LOAD_TIMEOUT_S = 900.0  # 19 GB from a slow disk
 HOLD_S = 60.0
 LOADING_RETRY_S = 10.0
@@ -106,6 +107,17 @@ class Engine:
     def lost(self, error: UpstreamError) -> None:
         """A request found nobody at Ollama's address: say so from now on, and look again at once."""
         self._unreachable(error)
+        self._wake.set()
+
+    async def restart(self, reason: str) -> None:
+        """Unload the model and load it anew: what ends a request that Ollama itself no longer ends. Raises nothing."""
+        if self.loaded is None:
+            return
+        log.warning("%s: loading %s again", reason, self.loaded.name)
+        name, self.loaded = self.loaded.name, None
+        self._starting(f"loading {name} again ({reason})")
+        with suppress(UpstreamError):
+            await self._upstream.json("POST", "/api/generate", {"model": name, "keep_alive": 0}, timeout=UNLOAD_S)
         self._wake.set()
 
     def suspect(self) -> None:

@@ -12,7 +12,7 @@ from llmhost.cli.dispatch import session_of
 from llmhost.cli.session import Session, Spec
 from llmhost.core import secrets
 from llmhost.core.addresses import is_loopback
-from llmhost.core.errors import LlmhostError, Unavailable, UsageError
+from llmhost.core.errors import Interrupted, LlmhostError, Unavailable, UsageError
 from llmhost.core.result import Result
 from llmhost.core.server_config import BackendConfig, ServerConfig
 
@@ -117,7 +117,7 @@ def _serve(config: ServerConfig) -> int:
     from llmhost.proxy import serve
 
     try:
-        return serve.run(config)
+        code = serve.run(config)
     except OSError as error:
         place = config.socket or f"{config.host}:{config.port}"
         taken = error.errno == errno.EADDRINUSE
@@ -126,6 +126,9 @@ def _serve(config: ServerConfig) -> int:
             hint="Another program has it; take another with --port." if taken else "Check the address and its rights.",
             code="port_in_use" if taken else "cannot_listen",
         ) from error
+    if code == Interrupted.exit_code:
+        raise Interrupted("interrupted.", hint="llmhost proxy starts it again")
+    return code
 
 
 SPEC = Spec(
