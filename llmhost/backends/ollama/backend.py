@@ -90,11 +90,11 @@ class OllamaBackend:
         self._watch = asyncio.create_task(self._engine.run())
 
     async def aclose(self) -> None:
-        for task in (self._watch, self._probe):
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        await self._settled.wait()  # whoever uses this Ollama next must not find it hanging
+        if self._watch is not None:
+            self._watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watch
         await self._upstream.aclose()
 
     def model(self) -> ModelInfo | None:
