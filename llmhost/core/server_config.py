@@ -7,11 +7,11 @@ standard input stays open afterwards as the lifeline: its end tells the server t
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
-BackendKind = Literal["ollama", "rehearsal", "node"]
+BackendKind = Literal["ollama", "rehearsal", "node", "fleet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,28 @@ class BackendConfig:
     keep_alive: str | int = -1
     parallel: int = 1
     node_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """One node as the gateway is told of it (kind `fleet`).
+
+    `url` is `unix:/path` or `http://host:port`; `parallel` how many requests its engine answers at once. `draining` = no new work.
+    `trouble` = why it cannot be reached until somebody does something (`code` and a sentence); None = it can, or will be again by itself.
+    """
+
+    id: str
+    url: str
+    token: str = field(repr=False)
+    parallel: int = 1
+    draining: bool = False
+    trouble: tuple[str, str] | None = None
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> NodeConfig:
+        """Read what `asdict` wrote, also after JSON. Raises TypeError or ValueError when it is something else."""
+        trouble = data.get("trouble")
+        return replace(_build(cls, data), trouble=(str(trouble[0]), str(trouble[1])) if trouble else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +92,12 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """One server process. Exactly one of `fd` (inherited listening socket), `socket` (Unix path) or `host`+`port` is where it listens."""
+    """One server process. Exactly one of `fd` (inherited listening socket), `socket` (Unix path) or `host`+`port` is where it listens.
+
+    `also_port` is a second place beside `socket`: a TCP port of 127.0.0.1, for a transport that cannot reach a Unix socket. `nodes` are
+    the nodes behind a backend of kind `fleet`, and may be changed while the server runs (`PUT /internal/nodes`). `gpu` = look at the
+    machine's graphics cards and tell of them in `GET /internal/status`.
+    """
 
     name: str
     token: str = field(repr=False)
@@ -81,6 +108,9 @@ class ServerConfig:
     socket: str | None = None
     host: str = "127.0.0.1"
     port: int | None = None
+    also_port: int | None = None
+    nodes: tuple[NodeConfig, ...] = ()
+    gpu: bool = False
     model_names: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     log_json: bool = True
@@ -103,6 +133,7 @@ class ServerConfig:
             raise ValueError("a server needs a token")
         data["backend"] = _build(BackendConfig, data["backend"])
         data["cache"] = _build(CacheConfig, cache)
+        data["nodes"] = tuple(NodeConfig.from_dict(node) for node in data.get("nodes") or ())
         data["timing"] = _build(Timing, data.get("timing") or {})
         for name in ("model_names", "allowed_hosts"):
             data[name] = tuple(data.get(name) or ())

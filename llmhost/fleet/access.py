@@ -12,11 +12,11 @@ from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.secrets import read
 from llmhost.fleet.commit import Desk, gateway_token, no_fleet, restart
-from llmhost.fleet.desired import GATEWAY
+from llmhost.fleet.desired import GATEWAY, SUPERVISOR
 from llmhost.fleet.observed import Observed, explain_absence, observe
 from llmhost.fleet.readiness import Wait, ready_deadline
-from llmhost.tunnel.launch import end_supervisor, ensure_supervisor, find_supervisor, is_running
-from llmhost.tunnel.loopback import request
+from llmhost.supervisor.launch import end_supervisor, ensure_supervisor, find_supervisor, is_running
+from llmhost.supervisor.loopback import request
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings
@@ -96,7 +96,7 @@ def _knows_token(paths: Paths) -> bool:
 def _start_again(settings: Settings, paths: Paths, progress: Progress, node_id: str, *, keep: bool) -> dict[str, Any]:
     paths.create()
     started_here = not is_running(paths)
-    with Ledger.open(paths.ledger_file) as ledger, ensure_supervisor(paths, progress.note) as client:
+    with Ledger.open(paths.ledger_file) as ledger, ensure_supervisor(paths, progress.note, module=SUPERVISOR) as client:
         try:
             restart(Desk(ledger, client, settings, paths, gateway_token(paths)), keep=keep)
         except LlmhostError:

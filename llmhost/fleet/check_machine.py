@@ -15,7 +15,7 @@ from llmhost.core.errors import LlmhostError
 from llmhost.core.paths import Paths
 from llmhost.fleet.check import Check, failed, ok, warn
 from llmhost.fleet.plan import DEFAULT_PORT
-from llmhost.tunnel.port_owner import port_owner
+from llmhost.supervisor.port_owner import port_owner
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings

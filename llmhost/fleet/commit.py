@@ -15,10 +15,10 @@ from llmhost.core.progress import Progress
 from llmhost.fleet.desired import GATEWAY, ollama_spec, server_settings, specs_of
 from llmhost.fleet.plan import Plan, serves
 from llmhost.providers.base import BackendChoice
-from llmhost.tunnel.client import SupervisorClient
-from llmhost.tunnel.launch import end_supervisor, find_supervisor
-from llmhost.tunnel.port_owner import port_owner
-from llmhost.tunnel.spec import ChildSpec
+from llmhost.supervisor.client import SupervisorClient
+from llmhost.supervisor.launch import end_supervisor, find_supervisor
+from llmhost.supervisor.port_owner import port_owner
+from llmhost.supervisor.spec import ChildSpec
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings

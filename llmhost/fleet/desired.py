@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 from llmhost.core.ledger import GatewayRecord, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.server_config import BackendConfig, CacheConfig, ServerConfig, Timing
-from llmhost.tunnel.spec import ChildSpec, Listen, Probe
+from llmhost.supervisor.spec import ChildSpec, Listen, Probe
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings
 
+SUPERVISOR = "llmhost.tunnel.supervisor"
 GATEWAY = "gateway"
 OLLAMA = "ollama"
 STATUS_PATH = "/internal/status"
@@ -71,7 +72,7 @@ def ollama_spec(spec: dict[str, Any]) -> ChildSpec | None:
     """`ollama serve` under the lifeline; None when the node uses a server that was there already."""
     if "ollama_bin" not in spec:
         return None
-    lifeline = (sys.executable, "-P", "-m", "llmhost.tunnel.lifeline", "--")
+    lifeline = (sys.executable, "-P", "-m", "llmhost.supervisor.lifeline", "--")
     return ChildSpec(
         name=OLLAMA,
         argv=(*lifeline, spec["ollama_bin"], "serve"),

@@ -10,8 +10,8 @@ from llmhost.core.ledger import Ledger, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.result import Result
-from llmhost.tunnel import lock
-from llmhost.tunnel.launch import await_orphans, end_holder, end_supervisor, find_supervisor
+from llmhost.supervisor import lock
+from llmhost.supervisor.launch import await_orphans, end_holder, end_supervisor, find_supervisor
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings

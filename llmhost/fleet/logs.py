@@ -13,7 +13,7 @@ from typing import Any
 
 from llmhost.core.errors import UsageError
 from llmhost.core.paths import Paths
-from llmhost.tunnel import logfile
+from llmhost.supervisor import logfile
 
 SOURCES = ("onstart", "ollama", "proxy", "tunnel", "gateway")
 POLL_S = 0.2

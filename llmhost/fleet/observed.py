@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
 from llmhost.core.paths import Paths
-from llmhost.tunnel import lock, logfile
-from llmhost.tunnel.client import SupervisorEnded, SupervisorSilent
-from llmhost.tunnel.launch import find_supervisor
-from llmhost.tunnel.lock import before_boot
+from llmhost.supervisor import lock, logfile
+from llmhost.supervisor.client import SupervisorEnded, SupervisorSilent
+from llmhost.supervisor.launch import find_supervisor
+from llmhost.supervisor.lock import before_boot
 
 ANSWER_S = 0.3
 SupervisorState = Literal["running", "stopping", "silent", "gone", "absent"]

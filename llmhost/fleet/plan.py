@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmhost.core import secrets
 from llmhost.core.errors import UsageError
+from llmhost.core.gpu import read_gpu
 from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.fleet.desired import server_changes, server_settings
 from llmhost.providers.base import BackendChoice, BackendName, BackendWish, Offer
 from llmhost.providers.local import LocalProvider
 from llmhost.providers.ollama_api import same_model
-from llmhost.tunnel.gpu import read_gpu
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings

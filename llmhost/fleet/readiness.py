@@ -11,9 +11,9 @@ from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.fleet.desired import GATEWAY, OLLAMA, child_name
 from llmhost.providers.ollama_api import OllamaApi
-from llmhost.tunnel import logfile
-from llmhost.tunnel.client import SupervisorClient
-from llmhost.tunnel.loopback import request
+from llmhost.supervisor import logfile
+from llmhost.supervisor.client import SupervisorClient
+from llmhost.supervisor.loopback import request
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import llmhost
+from llmhost.core.gpu import GpuFigures
 from llmhost.core.ledger import NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.result import Result
 from llmhost.fleet.advice import advice
 from llmhost.fleet.desired import GATEWAY, child_name
 from llmhost.fleet.observed import Observed, observe
-from llmhost.tunnel.gpu import GpuFigures
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings

@@ -12,13 +12,14 @@ from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.result import Result
 from llmhost.fleet.commit import Desk, commit, gateway_token, start_ollama, undone_on_failure
+from llmhost.fleet.desired import SUPERVISOR
 from llmhost.fleet.plan import Plan
 from llmhost.fleet.readiness import Wait, prove, ready_deadline
 from llmhost.fleet.status import status
 from llmhost.providers.base import BackendChoice
 from llmhost.providers.local import LocalProvider
 from llmhost.providers.ollama_api import OllamaApi
-from llmhost.tunnel.launch import ensure_supervisor, is_running
+from llmhost.supervisor.launch import ensure_supervisor, is_running
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings
@@ -39,7 +40,7 @@ def up(plan: Plan, settings: Settings, paths: Paths, progress: Progress) -> Resu
         token = gateway_token(paths)
         started_here = not is_running(paths)
         progress.phase("supervisor", "starting the background supervisor" if started_here else "asking the supervisor")
-        client = stack.enter_context(ensure_supervisor(paths, progress.note))
+        client = stack.enter_context(ensure_supervisor(paths, progress.note, module=SUPERVISOR))
         desk = Desk(ledger, client, settings, paths, token)
         stack.enter_context(undone_on_failure(desk, progress, started_here=started_here))
         return _carry_out(desk, plan, progress)

@@ -1,71 +1,66 @@
-"""What the supervisor is asked to run: plain values that travel over its control socket as JSON and can be compared.
-
-A spec holds secrets (`config` has tokens, `probe` too), so it is only ever sent over that 0600 socket, kept in memory, and never logged.
-"""
+"""What the supervisor is asked to keep linked: plain values, like the specs of its children."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-PORT_SPAN = 50  # how many ports after the wished one are tried when it was not asked for by name
-GRACE_S = 5.0
+from llmhost.ssh.target import SshTarget
+from llmhost.supervisor.spec import Probe
+
+TRANSPORTS = ("openssh", "sshtunnel")
 
 
 @dataclass(frozen=True, slots=True)
-class Listen:
-    """A TCP port of 127.0.0.1 that the supervisor itself binds and keeps. `explicit` = asked for by name: never another one."""
+class LinkTiming:
+    """Intervals in seconds; the defaults and their reasons are the tunnel facts' (§2.3, §3). Tests shorten them."""
 
-    port: int
-    explicit: bool = False
-    span: int = PORT_SPAN
+    connect: float = 10.0
+    echo_every: float = 4.0
+    echo_within: float = 3.0
+    misses: int = 2
+    woke_after: float = 5.0  # a jump of the wall clock against the monotonic one
+    woke_within: float = 2.0
+    alive_interval: int = 5  # ServerAliveInterval; the old link of a replaced one ends with these
+    alive_count: int = 6
+    backoff_first: float = 0.25
+    backoff_wanted: float = 2.0  # longest pause while somebody waits, or in the first minute
+    backoff_idle: float = 30.0
+    settled_after: float = 60.0
+    probe_every: float = 2.0
+    drain: float = 600.0  # how long streams may go on over a link that was replaced
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
-    """Where a child says how it is, over HTTP. `address` is `unix:/path` or `host:port`; None = the port it listens on."""
+class LinkSpec:
+    """One node's link. `name` is the node's id.
 
-    path: str
-    address: str | None = None
-    token: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ChildSpec:
-    """One process to keep running.
-
-    `config` is written to its standard input as one JSON line (with `fd`, the number of its inherited listening socket, when `listen`
-    is set), after which standard input stays open as the lifeline. `sockets` are files it binds, removed when it has stopped.
-    `grace_s` is how long it may finish what it is doing after SIGTERM.
+    `local` is the Unix socket path that the gateway connects to (a symbolic link to the socket of the connection in use); `remote_socket`
+    and `remote_port` are where the node proxy listens over there (the port only where the transport needs one). `known_hosts` is the file
+    with the pinned host key under `alias`; `identity` None = the agent. `probe` asks the node proxy how it is, through the link.
     """
 
     name: str
-    argv: tuple[str, ...]
-    config: dict[str, Any] | None = field(default=None, repr=False)
-    env: dict[str, str] = field(default_factory=dict)
-    listen: Listen | None = None
-    probe: Probe | None = None
-    sockets: tuple[str, ...] = ()
-    grace_s: float = GRACE_S
+    target: SshTarget
+    local: str
+    remote_socket: str
+    known_hosts: str
+    alias: str
+    probe: Probe
+    identity: str | None = None
+    remote_port: int | None = None
+    transport: str = "openssh"
+    ssh_program: str = "ssh"
+    timing: LinkTiming = field(default_factory=LinkTiming)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> ChildSpec:
+    def from_dict(cls, data: dict[str, Any]) -> LinkSpec:
         """Read what `as_dict` wrote. Raises KeyError, TypeError or ValueError when it is something else."""
-        listen, probe = data.get("listen"), data.get("probe")
-        return cls(
-            name=str(data["name"]),
-            argv=tuple(str(part) for part in data["argv"]),
-            config=data.get("config"),
-            env=dict(data.get("env") or {}),
-            listen=Listen(**listen) if listen else None,
-            probe=Probe(**probe) if probe else None,
-            sockets=tuple(data.get("sockets") or ()),
-            grace_s=float(data.get("grace_s", GRACE_S)),
-        )
-
-    def without_listen(self) -> ChildSpec:
-        """For comparing: whether a bound port satisfies `listen` is a question to the port, not to the wish."""
-        return replace(self, listen=None)
+        known = {name: value for name, value in data.items() if name in cls.__dataclass_fields__}
+        known["target"] = SshTarget.from_dict(data["target"])
+        known["probe"] = Probe(**data["probe"])
+        known["timing"] = LinkTiming(**(data.get("timing") or {}))
+        return cls(**known)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from llmhost.tunnel.process import alive, wait_gone
+from llmhost.supervisor.process import alive, wait_gone
 from tests.support.system import wait_until
 
 # A program with a child of its own, as Ollama has runners; both say who they are.
@@ -23,7 +23,7 @@ DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + PARENT
 
 
 def start(*command):
-    argv = [sys.executable, "-P", "-m", "llmhost.tunnel.lifeline", "--", *command]
+    argv = [sys.executable, "-P", "-m", "llmhost.supervisor.lifeline", "--", *command]
     return subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0)
 
 

@@ -10,7 +10,7 @@ import pytest
 from llmhost.core.errors import UsageError
 from llmhost.core.paths import Paths
 from llmhost.fleet.logs import follow_logs, read_logs
-from llmhost.tunnel import logfile
+from llmhost.supervisor import logfile
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from llmhost.fleet.down import down
 from llmhost.fleet.plan import UpRequest, make_plan
 from llmhost.fleet.status import status
 from llmhost.fleet.up import up
-from llmhost.tunnel.process import alive, wait_gone
+from llmhost.supervisor.process import alive, wait_gone
 from tests.support.small_ollama import Model, SmallOllama, install
 from tests.support.system import free_port, processes_touching, wait_until
 from tests.support.told import Told

@@ -13,17 +13,17 @@ import time
 
 import pytest
 
+from llmhost.core.gpu import GpuFigures, parse
 from llmhost.core.ledger import GatewayRecord, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.server_config import ServerConfig
 from llmhost.core.settings import load_settings
 from llmhost.fleet.desired import server_argv, server_settings, specs_of
-from llmhost.tunnel import lock
-from llmhost.tunnel.backoff import BackOff
-from llmhost.tunnel.gpu import GpuFigures, parse
-from llmhost.tunnel.port_owner import port_owner
-from llmhost.tunnel.process import alive, birth_of, booted_at, command_of, describe_exit, end_orphans
-from llmhost.tunnel.spec import ChildSpec, Listen, Probe
+from llmhost.supervisor import lock
+from llmhost.supervisor.backoff import BackOff
+from llmhost.supervisor.port_owner import port_owner
+from llmhost.supervisor.process import alive, birth_of, booted_at, command_of, describe_exit, end_orphans
+from llmhost.supervisor.spec import ChildSpec, Listen, Probe
 from tests.support.system import wait_until
 
 
@@ -104,9 +104,9 @@ def stranger():
 @pytest.fixture
 def orphan():
     """A process of ours that does not end by itself."""
-    program = [sys.executable, "-P", "-m", "llmhost.tunnel.lifeline", "--", "sleep", "60"]
+    program = [sys.executable, "-P", "-m", "llmhost.supervisor.lifeline", "--", "sleep", "60"]
     process = subprocess.Popen(program, process_group=0, stdin=subprocess.PIPE)
-    wait_until(lambda: "llmhost.tunnel.lifeline" in command_of(process.pid), "the program to be there")
+    wait_until(lambda: "llmhost.supervisor.lifeline" in command_of(process.pid), "the program to be there")
     yield process
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -176,7 +176,7 @@ def specs(tmp_path):
 
 def test_children_are_started_in_the_order_they_need_each_other(specs):
     assert list(specs) == ["ollama", "node-n1", "gateway"]
-    assert specs["ollama"].argv[-4:] == ("llmhost.tunnel.lifeline", "--", "/usr/bin/ollama", "serve")
+    assert specs["ollama"].argv[-4:] == ("llmhost.supervisor.lifeline", "--", "/usr/bin/ollama", "serve")
     assert specs["node-n1"].argv == specs["gateway"].argv == server_argv()
 
 

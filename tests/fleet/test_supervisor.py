@@ -17,15 +17,15 @@ import pytest
 
 from llmhost.core.errors import LlmhostError
 from llmhost.core.paths import Paths
-from llmhost.tunnel import lock
-from llmhost.tunnel.client import connect
-from llmhost.tunnel.control import ControlServer, Reply
-from llmhost.tunnel.environment import clean_environment
-from llmhost.tunnel.launch import end_holder, end_supervisor, ensure_supervisor, find_supervisor
-from llmhost.tunnel.logfile import EventLog
-from llmhost.tunnel.loopback import request
-from llmhost.tunnel.peer import peer_pid
-from llmhost.tunnel.process import alive, command_of, wait_gone
+from llmhost.supervisor import lock
+from llmhost.supervisor.client import connect
+from llmhost.supervisor.control import ControlServer, Reply
+from llmhost.supervisor.environment import clean_environment
+from llmhost.supervisor.launch import end_holder, end_supervisor, ensure_supervisor, find_supervisor
+from llmhost.supervisor.logfile import EventLog
+from llmhost.supervisor.loopback import request
+from llmhost.supervisor.peer import peer_pid
+from llmhost.supervisor.process import alive, command_of, wait_gone
 from tests.support import fake_children
 from tests.support.installation import installation
 from tests.support.system import free_port, poll, processes_touching, wait_until

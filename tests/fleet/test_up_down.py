@@ -21,9 +21,9 @@ from llmhost.fleet.down import down
 from llmhost.fleet.plan import UpRequest, make_plan
 from llmhost.fleet.status import status
 from llmhost.fleet.up import up
-from llmhost.tunnel.launch import ensure_supervisor, find_supervisor
-from llmhost.tunnel.loopback import request
-from llmhost.tunnel.process import wait_gone
+from llmhost.supervisor.launch import ensure_supervisor, find_supervisor
+from llmhost.supervisor.loopback import request
+from llmhost.supervisor.process import wait_gone
 from tests.support.system import free_port, processes_touching, wait_until
 from tests.support.told import Told
 

@@ -18,7 +18,7 @@ from llmhost.fleet.access import ensure_gateway
 from llmhost.fleet.plan import UpRequest, make_plan
 from llmhost.fleet.status import status
 from llmhost.fleet.up import up
-from llmhost.tunnel.loopback import request
+from llmhost.supervisor.loopback import request
 from tests.support.system import free_port, wait_until
 from tests.support.told import Told
 

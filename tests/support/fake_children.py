@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from llmhost.tunnel.spec import ChildSpec, Listen, Probe
+from llmhost.supervisor.spec import ChildSpec, Listen, Probe
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "token-of-the-fake"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from llmhost.core.paths import Paths
 from llmhost.core.settings import load_settings
-from llmhost.tunnel import lock
-from llmhost.tunnel.client import connect
-from llmhost.tunnel.launch import end_supervisor
-from llmhost.tunnel.process import alive
+from llmhost.supervisor import lock
+from llmhost.supervisor.client import connect
+from llmhost.supervisor.launch import end_supervisor
+from llmhost.supervisor.process import alive
 
 
 class Installation:

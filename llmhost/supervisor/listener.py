@@ -12,7 +12,7 @@ import socket
 import sys
 
 from llmhost.core.errors import LlmhostError
-from llmhost.tunnel.spec import Listen
+from llmhost.supervisor.spec import Listen
 
 HOST = "127.0.0.1"
 BACKLOG = 1024

@@ -10,9 +10,9 @@ from typing import Any
 
 import llmhost
 from llmhost.core.errors import LlmhostError
-from llmhost.tunnel.peer import peer_pid, peer_uid
-from llmhost.tunnel.protocol import Connection, ProtocolError
-from llmhost.tunnel.spec import ChildSpec
+from llmhost.supervisor.peer import peer_pid, peer_uid
+from llmhost.supervisor.protocol import Connection, ProtocolError
+from llmhost.supervisor.spec import ChildSpec
 
 ANSWER_S = 2.0
 

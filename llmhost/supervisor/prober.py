@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llmhost.tunnel.loopback import request
-from llmhost.tunnel.spec import Probe
+from llmhost.supervisor.loopback import request
+from llmhost.supervisor.spec import Probe
 
 INTERVAL_S = 1.0
 STARTING_INTERVAL_S = 0.05  # a child that has not answered yet is asked often: readiness is what a person waits for

@@ -15,12 +15,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from llmhost.tunnel import listener as listening
-from llmhost.tunnel import logfile
-from llmhost.tunnel.backoff import BackOff
-from llmhost.tunnel.prober import Prober, Reading
-from llmhost.tunnel.process import describe_exit, kill_group
-from llmhost.tunnel.spec import ChildSpec
+from llmhost.supervisor import listener as listening
+from llmhost.supervisor import logfile
+from llmhost.supervisor.backoff import BackOff
+from llmhost.supervisor.prober import Prober, Reading
+from llmhost.supervisor.process import describe_exit, kill_group
+from llmhost.supervisor.spec import ChildSpec
 
 LAST_LINES = 5
 AFTER_KILL_S = 2.0

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmhost.core.errors import LlmhostError
-from llmhost.tunnel.process import BOOT_SLACK_S, booted_at
+from llmhost.supervisor.process import BOOT_SLACK_S, booted_at
 
 _BUSY = (errno.EAGAIN, errno.EACCES)
 

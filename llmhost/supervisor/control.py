@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from llmhost.core.errors import LlmhostError
-from llmhost.tunnel.logfile import EventLog
-from llmhost.tunnel.peer import peer_uid
-from llmhost.tunnel.protocol import Connection, ProtocolError
+from llmhost.supervisor.logfile import EventLog
+from llmhost.supervisor.peer import peer_uid
+from llmhost.supervisor.protocol import Connection, ProtocolError
 
 MAX_CLIENTS = 64
 HEAL_S = 1.0

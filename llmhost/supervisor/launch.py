@@ -15,10 +15,10 @@ from pathlib import Path
 import llmhost
 from llmhost.core.errors import LlmhostError
 from llmhost.core.paths import Paths
-from llmhost.tunnel import lock, logfile
-from llmhost.tunnel.client import SupervisorClient, SupervisorEnded, SupervisorSilent, connect
-from llmhost.tunnel.environment import clean_environment
-from llmhost.tunnel.process import end_orphans, is_ours, wait_gone
+from llmhost.supervisor import lock, logfile
+from llmhost.supervisor.client import SupervisorClient, SupervisorEnded, SupervisorSilent, connect
+from llmhost.supervisor.environment import clean_environment
+from llmhost.supervisor.process import end_orphans, is_ours, wait_gone
 
 START_S = 5.0
 RETRY_S = 0.02
@@ -32,9 +32,9 @@ LOG_LINES = 15
 Note = Callable[[str], None]
 
 
-def supervisor_argv(paths: Paths, lock_fd: int, ready_fd: int, listener_fds: list[int]) -> list[str]:
+def supervisor_argv(module: str, paths: Paths, lock_fd: int, ready_fd: int, listener_fds: list[int]) -> list[str]:
     """The command line; nothing secret in it. `-P` keeps the working directory out of the import path."""
-    argv = [sys.executable, "-P", "-m", "llmhost.tunnel.supervisor"]
+    argv = [sys.executable, "-P", "-m", module]
     argv += ["--lock", str(paths.supervisor_lock.absolute()), "--socket", str(paths.control_socket.absolute())]
     argv += ["--logs", str(paths.log_dir.absolute()), "--lock-fd", str(lock_fd), "--ready-fd", str(ready_fd)]
     for descriptor in listener_fds:
@@ -56,14 +56,19 @@ def is_running(paths: Paths) -> bool:
     return True
 
 
-def ensure_supervisor(paths: Paths, note: Note | None = None) -> SupervisorClient:
-    """A connection to a supervisor of our own version, started or replaced if need be. Raises LlmhostError (`supervisor_failed`, …)."""
+def ensure_supervisor(
+    paths: Paths, note: Note | None = None, *, module: str = "llmhost.supervisor"
+) -> SupervisorClient:
+    """A connection to a supervisor of our own version, started or replaced if need be. Raises LlmhostError (`supervisor_failed`, …).
+
+    `module` is the program to start: the plain one, or one that runs more than children.
+    """
     paths.create()
     deadline = time.monotonic() + START_S
     while True:
         client = connect(paths.control_socket)
         if client is not None:
-            usable, stopping = _greet(paths, client, note)
+            usable, stopping = _greet(paths, client, note, module)
             if usable:
                 return usable
             deadline = time.monotonic() + (DRAIN_S + STOP_MARGIN_S if stopping else START_S)
@@ -71,7 +76,7 @@ def ensure_supervisor(paths: Paths, note: Note | None = None) -> SupervisorClien
             descriptor = lock.try_lock(paths.supervisor_lock)
             if descriptor is not None:
                 await_orphans(paths)
-                return _start(paths, descriptor, [])
+                return _start(module, paths, descriptor, [])
         if time.monotonic() > deadline:
             raise _held(paths)
         time.sleep(RETRY_S)
@@ -132,7 +137,9 @@ def _kill_holder(paths: Paths) -> list[int]:
     return wait_gone([holder.pid], STOP_MARGIN_S)
 
 
-def _greet(paths: Paths, client: SupervisorClient, note: Note | None) -> tuple[SupervisorClient | None, bool]:
+def _greet(
+    paths: Paths, client: SupervisorClient, note: Note | None, module: str
+) -> tuple[SupervisorClient | None, bool]:
     """The client to use, or None and whether the one we met is on its way out."""
     try:
         hello = client.ask("hello")
@@ -148,10 +155,12 @@ def _greet(paths: Paths, client: SupervisorClient, note: Note | None) -> tuple[S
         return None, True
     if hello["version"] == llmhost.__version__:
         return client, False
-    return _replace(paths, client, hello["version"], note), True
+    return _replace(paths, client, hello["version"], note, module), True
 
 
-def _replace(paths: Paths, client: SupervisorClient, version: str, note: Note | None) -> SupervisorClient | None:
+def _replace(
+    paths: Paths, client: SupervisorClient, version: str, note: Note | None, module: str
+) -> SupervisorClient | None:
     if note:
         note(
             f"replacing the running supervisor {version} by {llmhost.__version__}; requests in flight may finish first"
@@ -170,10 +179,10 @@ def _replace(paths: Paths, client: SupervisorClient, version: str, note: Note | 
             with contextlib.suppress(ProcessLookupError):
                 os.kill(client.pid, signal.SIGKILL)
         received.pop_all()
-    return _start(paths, descriptors[0], descriptors[1:])
+    return _start(module, paths, descriptors[0], descriptors[1:])
 
 
-def _start(paths: Paths, lock_fd: int, listener_fds: list[int]) -> SupervisorClient:
+def _start(module: str, paths: Paths, lock_fd: int, listener_fds: list[int]) -> SupervisorClient:
     """Start one that inherits the lock we hold; our own copies are closed whatever happens."""
     log = paths.log_file("supervisor")
     read_end, write_end = os.pipe()
@@ -181,7 +190,8 @@ def _start(paths: Paths, lock_fd: int, listener_fds: list[int]) -> SupervisorCli
         for descriptor in (read_end, lock_fd, *listener_fds):
             closing.callback(os.close, descriptor)
         with _closed_after(write_end):
-            _spawn(supervisor_argv(paths, lock_fd, write_end, listener_fds), [lock_fd, write_end, *listener_fds], log)
+            argv = supervisor_argv(module, paths, lock_fd, write_end, listener_fds)
+            _spawn(argv, [lock_fd, write_end, *listener_fds], log)
         if not _hears(read_end):
             raise _start_failed(log)
     client = connect(paths.control_socket)

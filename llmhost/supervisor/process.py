@@ -18,7 +18,7 @@ _THREADS = 20 - 3  # num_threads
 _STARTED = 22 - 3  # starttime, in clock ticks since boot
 # A clock set by hand or by NTP moves the moment the machine seems to have started.
 BOOT_SLACK_S = 30.0
-_OURS = ("llmhost.proxy", "llmhost.tunnel.supervisor", "llmhost.tunnel.lifeline")
+_OURS = ("llmhost.proxy", "llmhost.tunnel.", "llmhost.supervisor")
 
 
 def alive(pid: int) -> bool:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from llmhost.core.errors import LlmhostError
-from llmhost.tunnel import listener as listening
-from llmhost.tunnel import logfile
-from llmhost.tunnel.child import Child
-from llmhost.tunnel.spec import ChildSpec
+from llmhost.supervisor import listener as listening
+from llmhost.supervisor import logfile
+from llmhost.supervisor.child import Child
+from llmhost.supervisor.spec import ChildSpec
 
 HOUSEKEEPING_S = 10.0
 

@@ -1,4 +1,4 @@
-"""`python -m llmhost.tunnel.lifeline -- CMD…`: runs a program that ignores its standard input, and ends it when ours does.
+"""`python -m llmhost.supervisor.lifeline -- CMD…`: runs a program that ignores its standard input, and ends it when ours does.
 
 `ollama serve` would outlive a supervisor that was killed, and its runners hold the graphics memory. This wrapper leads a process group
 of its own, watches standard input (the supervisor keeps the other end), and at its end, or at SIGTERM, ends the whole group.
