@@ -13,6 +13,7 @@ import pytest
 
 # Whatever a developer has set must neither steer a test nor be touched by one.
 _FOREIGN = ("LLMHOST_", "REDIS_", "OLLAMA_", "ANTHROPIC_", "CLAUDE", "VAST_", "CACHE_", "CEREBRAS_")
+_OURS = ("LLMHOST_TESTS_", "LLMHOST_VAST_OPENAPI")  # what tests are steered by
 _FOREIGN_EXACT = ("MODEL_NAME", "API_PORT", "NO_COLOR", "FORCE_COLOR")
 
 pytest.register_assert_rewrite("tests.support")
@@ -27,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("XDG_CACHE_HOME", str(real_home / ".cache"))
     os.environ.setdefault("GOPATH", str(real_home / "go"))
     for name in list(os.environ):
-        if (name.startswith(_FOREIGN) and not name.startswith("LLMHOST_TESTS_")) or name in _FOREIGN_EXACT:
+        if (name.startswith(_FOREIGN) and not name.startswith(_OURS)) or name in _FOREIGN_EXACT:
             del os.environ[name]
     home = tempfile.mkdtemp(prefix="llmhost-tests-home-")
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))

@@ -8,11 +8,12 @@ first item, even b"", says "accepted"; an `ApiError` before that has its own HTT
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
+from llmhost.core.server_config import NodeConfig
 from llmhost.messages.writer import EventWriter
 
 HealthState = Literal["ok", "starting", "failed", "unknown"]
@@ -61,6 +62,7 @@ class Call:
     headers: dict[str, str] = field(default_factory=dict)
     session: str | None = None
     served: str | None = None  # set by the backend before it accepts: `identity` of the model that really answers
+    node: str | None = None  # set by a backend with several nodes: the one that answers, or is at work on it
 
 
 @dataclass(slots=True)
@@ -102,3 +104,32 @@ class Backend(Protocol):
 
     def generate(self, call: Call) -> AsyncIterator[bytes]:
         """The frames of one answer. Raises ApiError; see the module docstring."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReading:
+    """One node of a gateway, as `GET /internal/status` and the metrics show it.
+
+    `state` is one of the contract's: ready, loading, degraded, draining, unreachable, failed. `breaker` is closed, open or half_open;
+    `since` is when the state began (RFC 3339). `requests` counts by outcome: ok, failed, gone (the client left).
+    """
+
+    id: str
+    state: str
+    detail: str
+    in_flight: int
+    breaker: str
+    model: str | None
+    since: str
+    requests: dict[str, int] = field(default_factory=dict)
+
+
+@runtime_checkable
+class HasNodes(Protocol):
+    """A backend that spreads its requests over nodes."""
+
+    def set_nodes(self, nodes: Sequence[NodeConfig]) -> None:
+        """These are the nodes from now on; those that are no longer among them finish what they do."""
+
+    def nodes(self) -> list[NodeReading]:
+        """From memory, in the order given."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from llmhost.backends.base import Backend
-from llmhost.core.server_config import BackendConfig, Timing
+from llmhost.core.server_config import BackendConfig, NodeConfig, Timing
 
 
-def open_backend(config: BackendConfig, timing: Timing) -> Backend:
-    """A backend, not started yet. Raises ValueError on an unknown kind or a missing url."""
-    if config.kind == "node":
-        from llmhost.backends.node import NodeBackend
+def open_backend(config: BackendConfig, timing: Timing, nodes: tuple[NodeConfig, ...] = ()) -> Backend:
+    """A backend, not started yet. `nodes` are those of kind `fleet`. Raises ValueError on an unknown kind or a missing url."""
+    if config.kind in ("fleet", "node"):
+        from llmhost.backends.fleet.backend import FleetBackend
 
-        return NodeBackend(config, timing)
+        return FleetBackend(nodes if config.kind == "fleet" else (_only_node(config),), timing)
     if config.kind == "ollama":
         from llmhost.backends.ollama.backend import OllamaBackend
 
@@ -21,3 +21,9 @@ def open_backend(config: BackendConfig, timing: Timing) -> Backend:
 
         return RehearsalBackend(config, timing)
     raise ValueError(f"unknown backend {config.kind!r}")
+
+
+def _only_node(config: BackendConfig) -> NodeConfig:
+    if not config.url:
+        raise ValueError("backend node needs the node's url")
+    return NodeConfig(config.node_id or "node", config.url, config.token or "", config.parallel)

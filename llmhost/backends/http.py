@@ -15,10 +15,9 @@ from typing import Any
 import aiohttp
 import orjson
 
-CONNECT_TIMEOUT_S = 3.0
-# Below every keep-alive limit we meet (Ollama has none, our own server's is longer), so that a pooled connection is never one the
-# other side is closing at this moment.
-POOL_IDLE_S = 30.0
+from llmhost.backends.connections import Connections, Pool
+
+FRESH_TRIES = 3
 
 
 class UpstreamError(Exception):
@@ -42,6 +41,10 @@ class UpstreamError(Exception):
         self.message = message
         self.status = status
         self.body = body
+
+
+class _Stale(Exception):
+    """The connection was of no use and the request most likely never read: it may be sent again, on a fresh one."""
 
 
 class Response:
@@ -95,7 +98,7 @@ class _Silence:
         if left > 0:
             self._timer = self._loop.call_later(left, self._check)
             return
-        self._response.content.set_exception(UpstreamError(f"nothing came for {self._limit:g} s"))
+        self._response.content.set_exception(UpstreamError(f"nothing came for {self._limit:g} s", timed_out=True))
         self._response.close()
 
 
@@ -107,7 +110,7 @@ class Upstream:
         self._socket = base.removeprefix("unix:") if base.startswith("unix:") else None
         self._prefix = "http://localhost" if self._socket else base.rstrip("/")
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._session: aiohttp.ClientSession | None = None
+        self._connections = Connections(self._socket)
 
     async def json(self, method: str, path: str, body: Any = None, timeout: float = 5.0) -> Any:
         """One small exchange; the parsed answer. Raises UpstreamError."""
@@ -140,13 +143,7 @@ class Upstream:
         (None: no limit, a prefill may take long).
         """
         sent = {"content-type": "application/json", **self._headers, **(headers or {})}
-        try:
-            async with asyncio.timeout(within):
-                response = await self._client().request(method, self._prefix + path, data=_payload(body), headers=sent)
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            refused = isinstance(error, aiohttp.ClientConnectorError)
-            late = isinstance(error, TimeoutError)
-            raise UpstreamError(f"cannot reach {self.base} ({_why(error)})", refused=refused, timed_out=late) from error
+        pool, response = await self._begin(method, self._prefix + path, body, sent, within)
         complete = False
         try:
             yield Response(response)
@@ -154,30 +151,50 @@ class Upstream:
         finally:
             if complete:
                 response.release()
+                pool.answered = True
             else:
                 response.close()
+            await self._connections.release(pool)
 
     async def aclose(self) -> None:
         """Close pooled connections."""
-        if self._session is not None:
-            await self._session.close()
+        await self._connections.aclose()
 
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector: aiohttp.BaseConnector = (
-                aiohttp.UnixConnector(self._socket, limit=0, keepalive_timeout=POOL_IDLE_S)
-                if self._socket
-                else aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_IDLE_S)
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=("user-agent", "accept-encoding"),
-                read_bufsize=1 << 20,
-            )
-        return self._session
+    async def _begin(
+        self, method: str, url: str, body: bytes | None, headers: dict[str, str], within: float | None
+    ) -> tuple[Pool, aiohttp.ClientResponse]:
+        """The answer's headers. What a dead pooled connection or a replaced link swallowed is sent again."""
+        for fresh in range(FRESH_TRIES):
+            pool = await self._connections.acquire()
+            try:
+                return pool, await self._send(pool, method, url, body, headers, within)
+            except _Stale as stale:
+                await self._connections.renew(pool)
+                await self._connections.release(pool)
+                if fresh == FRESH_TRIES - 1:
+                    raise UpstreamError(f"cannot reach {self.base} ({stale})") from stale
+            except BaseException:
+                await self._connections.release(pool)
+                raise
+        raise AssertionError("unreachable")
+
+    async def _send(
+        self, pool: Pool, method: str, url: str, body: bytes | None, headers: dict[str, str], within: float | None
+    ) -> aiohttp.ClientResponse:
+        try:
+            async with asyncio.timeout(within) as limit:
+                self._connections.watch(limit, pool)
+                try:
+                    return await pool.session.request(method, url, data=_payload(body), headers=headers)
+                finally:
+                    self._connections.unwatch(limit)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            refused = isinstance(error, aiohttp.ClientConnectorError)
+            late = isinstance(error, TimeoutError)
+            # aiohttp does not tell whether the connection was used before: one that breaks in a pool that has answered counts as such
+            if self._connections.is_stale(pool) or (pool.answered and not refused and not late):
+                raise _Stale(_why(error)) from error
+            raise UpstreamError(f"cannot reach {self.base} ({_why(error)})", refused=refused, timed_out=late) from error
 
 
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:

@@ -1,190 +1,200 @@
-"""Backend `node`: another llmhost proxy. The API passes through untouched; what is added is patience and a health watch."""
+"""One node: another llmhost proxy, asked once. The API passes through untouched.
+
+Who is asked, and what becomes of a try that failed, is the fleet's business (`llmhost.backends.fleet`).
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
-from typing import Any
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 import orjson
 
-from llmhost.backends.base import BackendHealth, Call, HealthState, ModelInfo, PrefixReuse
-from llmhost.backends.http import Response, Upstream, UpstreamError, error_text
-from llmhost.core.server_config import BackendConfig, Timing
-from llmhost.messages.answer import events
-from llmhost.messages.errors import STATUS_BY_TYPE, ApiError, unavailable
+from llmhost.backends.base import Call, NodeReading
+from llmhost.backends.fleet.breaker import Breaker
+from llmhost.backends.fleet.failures import NodeFailure, api_error, broken_off, told_failure
+from llmhost.backends.fleet.watch import TOKEN_REFUSED, NodeWatch
+from llmhost.backends.http import Response, Upstream, UpstreamError
+from llmhost.core.server_config import NodeConfig, Timing
+from llmhost.messages.errors import ApiError, unavailable
 from llmhost.messages.frames import FrameSplitter, is_in
 from llmhost.messages.headers import ESTIMATE_HEADER, GATEWAY_HEADER, REFUSED_HEADER, SERVED_HEADER
 
-log = logging.getLogger(__name__)
-
-POLL_STARTING_S = 0.2
-POLL_READY_S = 2.0
-HOLD_S = (
-    20.0  # how long a request waits for a node that is coming back before it is told to come again (tunnel facts, D6)
-)
-RETRY_EVERY_S = 0.1
 FORWARDED = ("anthropic-version", "anthropic-beta", "x-claude-code-session-id", "x-claude-code-agent-id")
-BYTES_PER_TOKEN = 4
 COUNT_WITHIN_S = 10.0
-REFUSALS = (401, 403)
-TOKEN_REFUSED = "the node does not accept the gateway's token; run `llmhost down`, then `llmhost up`"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request as nodes are sent it. `identity` = the model it must be answered by, None = whatever the node has."""
+
+    raw: bytes
+    headers: dict[str, str]
+    identity: str | None = None
+
+    @classmethod
+    def of(cls, call: Call, identity: str | None) -> Ask:
+        # The node is always asked to stream: only a stream shows, by its pings, that a silent node is alive.
+        raw = call.raw if call.body.get("stream") is True else orjson.dumps({**call.body, "stream": True})
+        headers = {name: call.headers[name] for name in FORWARDED if name in call.headers} | {GATEWAY_HEADER: "1"}
+        return cls(raw, headers, identity)
 
 
 class NodeBackend:
-    """Requests to one node proxy, whose model and health are watched from the background."""
+    """One node proxy, watched from the background. To be made inside a running event loop."""
 
-    kind = "node"
-    translates = False
-
-    def __init__(self, config: BackendConfig, timing: Timing) -> None:
-        if not config.url:
-            raise ValueError("backend node needs the node's url")
-        self.node_id = config.node_id
+    def __init__(self, config: NodeConfig, timing: Timing, on_look: Callable[[], None]) -> None:
+        self.config = config
+        self.in_flight = 0
+        self.breaker = Breaker()
+        self.requests: Counter[str] = Counter()
         self._upstream = Upstream(config.url, config.token)
         self._silence = timing.upstream_silence
         # a node sends its headers when the first-bytes time is over at the latest; one that does not is frozen
         self._headers_within = timing.first_byte + timing.upstream_silence
-        self._model: ModelInfo | None = None
-        self._health = BackendHealth("starting", "the node proxy has not answered yet", retry_after=2)
-        self.reuse = PrefixReuse()
-        self._ready = asyncio.Event()
-        self._watch: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        self._watch = asyncio.create_task(self._poll())
+        self.watch = NodeWatch(self._upstream, config.id, on_look)
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._state = ""
+        self._since = ""
 
     async def aclose(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watch
+        """End everything now."""
+        await self.watch.aclose()
         await self._upstream.aclose()
 
-    def model(self) -> ModelInfo | None:
-        return self._model
-
-    def health(self) -> BackendHealth:
-        return self._health
-
-    def estimate(self, body: dict[str, Any]) -> int:
-        parts = (body.get("system"), body.get("tools"), body["messages"])
-        return sum(len(orjson.dumps(part)) for part in parts if part) // BYTES_PER_TOKEN
-
-    async def count_tokens(self, body: dict[str, Any]) -> tuple[int, bool]:
+    async def retire(self) -> None:
+        """Let what is under way finish, then end."""
+        await self.watch.aclose()
         try:
-            async with self._open("/v1/messages/count_tokens", orjson.dumps(body), {}, COUNT_WITHIN_S) as response:
-                content = await response.read()
-                if response.status != 200:
-                    raise _api_error(response, content)
-                return int(orjson.loads(content)["input_tokens"]), ESTIMATE_HEADER not in response.headers
-        except UpstreamError as error:
-            raise ApiError(502, f"the node broke off: {error.message}") from error
+            await self.idle.wait()
+        finally:
+            await self._upstream.aclose()
 
-    async def generate(self, call: Call) -> AsyncIterator[bytes]:
-        """The node's own frames. A node that cannot be reached is waited for; one that breaks off is a failed stream."""
-        # The node is always asked to stream: only a stream shows, by its pings, that a silent node is alive.
-        raw = call.raw if call.body.get("stream") is True else orjson.dumps({**call.body, "stream": True})
-        headers = {name: call.headers[name] for name in FORWARDED if name in call.headers} | {GATEWAY_HEADER: "1"}
+    def note_state(self, state: str) -> None:
+        """Remember since when the node has been in this state."""
+        if state != self._state:
+            self._state = state
+            self._since = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def reading(self, detail: str) -> NodeReading:
+        model = self.watch.model
+        breaker = self.breaker.state(asyncio.get_running_loop().time())
+        return NodeReading(
+            self.config.id,
+            self._state,
+            detail,
+            self.in_flight,
+            breaker,
+            model.id if model else None,
+            self._since,
+            dict(self.requests),
+        )
+
+    async def answer(self, ask: Ask, call: Call) -> AsyncGenerator[bytes, None]:
+        """The node's own frames, from its first content on: a `message_start` and pings alone are kept back, for until then another node
+        can still answer. Raises NodeFailure, before the first frame or after it."""
+        call.node, call.served = self.config.id, None
+        async with self._counted() as stack:
+            response = await self._open(stack, "/v1/messages", ask, self._headers_within)
+            call.served = response.headers.get(SERVED_HEADER)
+            if ask.identity and call.served and call.served != ask.identity:
+                self.watch.look_again()
+                raise NodeFailure("other_model", unavailable("the node serves another model now", 2))
+            async with aclosing(self._frames(response)) as frames:
+                async for frame in frames:
+                    yield frame
+
+    async def count(self, raw: bytes) -> tuple[int, bool]:
+        """Prompt tokens, and whether the count is exact. Raises NodeFailure."""
+        async with self._counted() as stack:
+            response = await self._open(stack, "/v1/messages/count_tokens", Ask(raw, {}), COUNT_WITHIN_S)
+            content = await _whole(response)
         try:
-            async with self._open("/v1/messages", raw, headers, self._headers_within) as response:
-                if response.status != 200:
-                    raise _api_error(response, await response.read())
-                call.served = response.headers.get(SERVED_HEADER)
-                yield b""
-                async with aclosing(self._frames(response)) as frames:
-                    async for frame in frames:
-                        yield frame
+            return int(orjson.loads(content)["input_tokens"]), ESTIMATE_HEADER not in response.headers
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            raise NodeFailure("answered", ApiError(502, "the node's count was not understood")) from None
+
+    def _counted(self) -> _Counted:
+        return _Counted(self)
+
+    async def _open(self, stack: AsyncExitStack, path: str, ask: Ask, within: float) -> Response:
+        try:
+            response = await stack.enter_async_context(
+                self._upstream.stream("POST", path, ask.raw, ask.headers, within)
+            )
         except UpstreamError as error:
-            raise ApiError(502, f"the node broke off: {error.message}") from error
+            raise self._unreached(error) from error
+        if response.status != 200:
+            raise self._answered(response, await _whole(response))
+        return response
+
+    def _unreached(self, error: UpstreamError) -> NodeFailure:
+        how: Literal["refused", "dropped", "silent"] = (
+            "refused" if error.refused else "silent" if error.timed_out else "dropped"
+        )
+        self.watch.suspect(how, error.message)
+        return NodeFailure(how, unavailable(f"the node is not reachable: {error.message}"))
+
+    def _answered(self, response: Response, content: bytes) -> NodeFailure:
+        if REFUSED_HEADER in response.headers:
+            self.watch.suspect("unfit", TOKEN_REFUSED)
+        return NodeFailure("answered", api_error(response, content))
 
     async def _frames(self, response: Response) -> AsyncGenerator[bytes, None]:
         splitter = FrameSplitter()
-        async for chunk in response.chunks(silence=self._silence):
-            frames = splitter.feed(chunk)
-            if is_in("error", frames):
-                raise _told(frames)
-            if frames:
-                yield frames
-        if splitter.pending:
-            raise UpstreamError("it stopped inside an event")
+        kept: bytes | None = b""
+        try:
+            async for chunk in response.chunks(silence=self._silence):
+                frames = splitter.feed(chunk)
+                if is_in("error", frames):
+                    raise NodeFailure("answered", told_failure(frames))
+                if kept is not None:
+                    kept += frames if is_in("message_start", frames) else b""
+                    if not _has_content(frames):
+                        continue
+                    frames, kept = kept if is_in("message_start", frames) else kept + frames, None
+                if frames:
+                    yield frames
+        except UpstreamError as error:
+            self.watch.look_again()
+            raise broken_off(error.message, silent=error.timed_out) from error
+        if splitter.pending or kept is not None:
+            raise broken_off("it stopped before its end")
 
-    @asynccontextmanager
-    async def _open(self, path: str, raw: bytes, headers: dict[str, str], within: float) -> AsyncIterator[Response]:
-        async with AsyncExitStack() as stack:
-            yield await self._held(stack, path, raw, headers, within)
-
-    async def _held(
-        self, stack: AsyncExitStack, path: str, raw: bytes, headers: dict[str, str], within: float
-    ) -> Response:
-        """Tries again while the node is away; no byte of an answer was seen, so a second try repeats nothing."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + HOLD_S
-        dropped = 0
-        while True:
-            try:
-                return await stack.enter_async_context(self._upstream.stream("POST", path, raw, headers, within))
-            except UpstreamError as error:
-                dropped += not error.refused
-                if dropped > 1 or error.timed_out or loop.time() > deadline:
-                    raise unavailable(f"the node is not reachable: {error.message}") from error
-            await asyncio.sleep(RETRY_EVERY_S)
-
-    async def _poll(self) -> None:
-        while True:
-            try:
-                self._learn(await self._upstream.json("GET", "/internal/status", timeout=5))
-            except UpstreamError as error:
-                self._lost(error.message if error.status not in REFUSALS else TOKEN_REFUSED)
-            except (KeyError, TypeError, AttributeError, ValueError):
-                self._lost("what answers at the node's address is not an llmhost proxy of this version")
-            await asyncio.sleep(POLL_READY_S if self._health.state == "ok" else POLL_STARTING_S)
-
-    def _lost(self, reason: str) -> None:
-        if self._health.detail != reason:
-            log.warning("node %s: %s", self.node_id, reason)
-        state: HealthState = "starting" if self._model is None else "failed"
-        self._health = BackendHealth(state, reason, {}, retry_after=2)
-
-    def _learn(self, status: dict[str, Any]) -> None:
-        model = status.get("model")
-        known = ModelInfo.__dataclass_fields__
-        self._model = ModelInfo(**{k: v for k, v in model.items() if k in known}) if model else self._model
-        backend = status["backend"]
-        state: HealthState = "ok" if status["ready"] else backend["state"] if backend["state"] != "ok" else "starting"
-        self._health = BackendHealth(
-            state, backend.get("detail") or "", backend.get("components") or {}, backend.get("retry_after")
-        )
-        prefix = status.get("prefix") or {}
-        self.reuse.prompt_tokens = prefix.get("prompt_tokens") or 0
-        self.reuse.reused_tokens = prefix.get("reused_tokens") or 0
+    def __repr__(self) -> str:
+        return f"NodeBackend({self.config.id})"
 
 
-def _api_error(response: Response, content: bytes) -> ApiError:
-    """The node's own error, unmodified, but for a refused token: that is ours, not the client's."""
-    if REFUSED_HEADER in response.headers:
-        return unavailable(TOKEN_REFUSED, None)
+class _Counted(AsyncExitStack):
+    """What is open of one try, which counts as in flight until all of it is closed."""
+
+    def __init__(self, node: NodeBackend) -> None:
+        super().__init__()
+        self._node = node
+        node.in_flight += 1
+        node.idle.clear()
+
+    async def __aexit__(self, *details: Any) -> bool | None:
+        try:
+            return await super().__aexit__(*details)
+        finally:
+            self._node.in_flight -= 1
+            if not self._node.in_flight:
+                self._node.idle.set()
+
+
+def _has_content(frames: bytes) -> bool:
+    return is_in("content_block_start", frames) or is_in("message_delta", frames)
+
+
+async def _whole(response: Response) -> bytes:
     try:
-        kind = orjson.loads(content)["error"]["type"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        kind = None
-    retry_after = response.headers.get("retry-after", "")
-    should = response.headers.get("x-should-retry")
-    return ApiError(
-        response.status,
-        error_text(content) or f"the node answered {response.status}",
-        type=kind,
-        retry_after=float(retry_after) if retry_after.isdigit() else None,
-        should_retry=None if should is None else should == "true",
-    )
-
-
-def _told(frames: bytes) -> ApiError:
-    """The failure that a node tells a gateway in its stream."""
-    event = next(event for event in events(frames) if event.get("type") == "error")
-    error = event.get("error") or {}
-    kind = str(error.get("type") or "api_error")
-    status = event.get("status") or STATUS_BY_TYPE.get(kind, 502)
-    return ApiError(int(status), str(error.get("message") or "the node failed"), type=kind)
+        return await response.read()
+    except UpstreamError as error:
+        raise broken_off(error.message) from error

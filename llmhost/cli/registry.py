@@ -26,7 +26,10 @@ COMMANDS: dict[str, Entry] = dict(
         _entry("up", "up", "Start a node and the gateway in front of it; changes nothing that already fits."),
         _entry("claude", "claude", "Run Claude Code against the gateway; everything after `claude` is claude's own."),
         _entry("status", "status", "Show nodes, gateway, cache and advice."),
+        _entry("tunnel", "tunnel", "Open the links to the nodes and the gateway; close them, or look at them."),
         _entry("down", "down", "Stop the nodes and the gateway."),
+        _entry("ssh", "ssh", "Open a shell on a node, or run a command there."),
+        _entry("restart", "restart", "Restart a node's proxy or its Ollama."),
         _entry("doctor", "doctor", "Check every prerequisite and every running part."),
         _entry("logs", "logs", "Show what the gateway, the nodes and their servers wrote."),
         _entry("env", "env", "Print the environment of `claude` as export lines, for any Anthropic client."),
@@ -41,11 +44,8 @@ COMMANDS: dict[str, Entry] = dict(
 
 # Commands of the public contract that this release does not have yet.
 LATER = (
-    "tunnel",
     "offers",
     "extend",
-    "ssh",
-    "restart",
     "cache explain",
     "models",
     "cost",
@@ -61,7 +61,7 @@ GROUPS = {"cache": "The response cache.", "config": "The configuration."}
 def later(what: str) -> UsageError:
     """The one-line answer to something that a later release brings."""
     return UsageError(
-        f"{what} comes in a later release; this one runs a fleet on this machine.",
+        f"{what} comes in a later release; this one runs nodes on this machine and over SSH.",
         hint="llmhost up --provider local",
         code="later",
     )

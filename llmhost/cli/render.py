@@ -76,7 +76,8 @@ class Renderer:
 
     def error(self, command: str, error: LlmhostError) -> int:
         """Print an error that ended a command; its exit code."""
-        return self.result(command, Result(errors=[error.as_dict()], exit_code=error.exit_code), ())
+        errors = [one.as_dict() for one in error.parts()]
+        return self.result(command, Result(errors=errors, exit_code=error.exit_code), ())
 
     def answer(self, shown: Iterable[RenderableType]) -> None:
         """Text mode: the answer itself, to standard output."""

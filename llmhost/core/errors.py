@@ -34,6 +34,10 @@ class LlmhostError(Exception):
         """The shape of one element of the JSON envelope's `errors`."""
         return {"code": self.code, "message": self.message, "hint": self.hint}
 
+    def parts(self) -> list[LlmhostError]:
+        """The errors it is made of: itself, unless several things failed at once."""
+        return [self]
+
 
 class UsageError(LlmhostError):
     exit_code = 2

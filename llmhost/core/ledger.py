@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -151,6 +151,14 @@ class Ledger:
     def remove_node(self, id: str) -> None:
         with _explained(self.path):
             self._connection.execute("DELETE FROM nodes WHERE id = ?", (id,))
+
+    def set_nodes(self, nodes: Iterable[NodeRecord]) -> None:
+        """Keep exactly these nodes, of all fleets. Inside a transaction."""
+        wanted = list(nodes)
+        for gone in {node.id for node in self.nodes()} - {node.id for node in wanted}:
+            self.remove_node(gone)
+        for node in wanted:
+            self.put_node(node)
 
     def gateway(self) -> GatewayRecord | None:
         with _explained(self.path):

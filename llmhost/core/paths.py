@@ -12,9 +12,9 @@ from pathlib import Path
 
 from llmhost.core.errors import LlmhostError
 
-# sockaddr_un.sun_path holds 104 bytes on macOS and 108 on Linux; a control master of OpenSSH appends 17 more to its path.
+# sockaddr_un.sun_path holds 104 bytes on macOS and 108 on Linux; room is left for the 17 that a control master of OpenSSH would append.
 MAX_SOCKET_PATH = 104 - 17 - 1
-LONGEST_SOCKET_NAME = len("node-0123456789.sock")
+LONGEST_SOCKET_NAME = len("node-0123456789.sock")  # a link's own sockets (tunnel.sockets) are shorter
 
 _DEFAULT_STATE = Path(".local") / "state"
 # Not TMPDIR: two shells of one user may have different ones, and both must find the same socket.

@@ -51,8 +51,24 @@ class NodeConfig:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> NodeConfig:
         """Read what `asdict` wrote, also after JSON. Raises TypeError or ValueError when it is something else."""
-        trouble = data.get("trouble")
-        return replace(_build(cls, data), trouble=(str(trouble[0]), str(trouble[1])) if trouble else None)
+        if not isinstance(data, dict):
+            raise ValueError("a node must be an object")
+        node = _build(cls, data)
+        if not all(isinstance(value, str) and value for value in (node.id, node.url, node.token)):
+            raise ValueError("a node needs id, url and token")
+        if not node.url.startswith(("unix:/", "http://", "https://")):
+            raise ValueError(f"node {node.id}: url must begin with unix:/ or http://")
+        if type(node.parallel) is not int or node.parallel < 1 or not isinstance(node.draining, bool):
+            raise ValueError(f"node {node.id}: parallel must be a number from 1 on, draining true or false")
+        return replace(node, trouble=_trouble(node.id, data.get("trouble")))
+
+
+def _trouble(node: str, told: Any) -> tuple[str, str] | None:
+    if told is None:
+        return None
+    if not isinstance(told, list | tuple) or len(told) != 2 or not all(isinstance(part, str) for part in told):
+        raise ValueError(f"node {node}: trouble must be null or a code and a sentence")
+    return told[0], told[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +98,17 @@ class CacheConfig:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Intervals of the streaming rules, in seconds. Sources: contract §2 (first bytes), claude-code facts §1.8 (idle timers)."""
+    """Intervals of the streaming rules, in seconds.
+
+    Sources: contract §2 (first bytes), claude-code facts §1.8 (idle timers), tunnel facts D6 (`hold`: how long a request waits for a node
+    or a link that is coming back before it is told to come again).
+    """
 
     first_byte: float = 5.0
     ping: float = 10.0
     heartbeat: float = 240.0
     upstream_silence: float = 30.0  # a node proxy pings every 10 s: three missed pings are a dead node
+    hold: float = 20.0
 
 
 @dataclass(frozen=True, slots=True)

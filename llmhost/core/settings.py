@@ -58,8 +58,29 @@ class Settings(BaseSettings):
     api_port: int = Field(default=8000, ge=1, le=65535)
     claude_bin: str | None = None
     claude_max_output_tokens: int = Field(default=8192, ge=1)
+    hosts: tuple[str, ...] | None = None
+    identity: str | None = None
+    transport: Literal["openssh", "sshtunnel"] | None = None
+    node_connect_timeout_s: float = Field(default=10.0, gt=0)
+    node_drain_s: float = Field(default=60.0, ge=0)
     ollama_host: str | None = None
     ollama_bin: str | None = None
+    ollama_install: str | None = None
+    tunnel_connect: float = Field(default=10.0, gt=0)
+    tunnel_echo_every: float = Field(default=1.0, gt=0)
+    tunnel_echo_within: float = Field(default=3.0, gt=0)
+    tunnel_misses: int = Field(default=2, ge=1)
+    tunnel_woke_after: float = Field(default=5.0, gt=0)
+    tunnel_woke_within: float = Field(default=2.0, gt=0)
+    tunnel_alive_interval: int = Field(default=5, ge=1)
+    tunnel_alive_count: int = Field(default=6, ge=1)
+    tunnel_backoff_first: float = Field(default=0.25, gt=0)
+    tunnel_backoff_wanted: float = Field(default=2.0, gt=0)
+    tunnel_backoff_idle: float = Field(default=30.0, gt=0)
+    tunnel_settled_after: float = Field(default=60.0, gt=0)
+    tunnel_login_every: float = Field(default=1.0, gt=0)
+    tunnel_probe_every: float = Field(default=2.0, gt=0)
+    tunnel_drain: float = Field(default=600.0, ge=0)
     redis_url: str | None = Field(default=None, repr=False)
     redis_host: str | None = None
     redis_port: int = Field(default=6379, ge=1, le=65535)
@@ -80,6 +101,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     vast_api_key: str | None = Field(default=None, repr=False)
     vast_url: str | None = None
+
+    @field_validator("hosts", mode="before")
+    @classmethod
+    def _listed(cls, hosts: Any) -> Any:
+        """An environment variable has them in one text, parted by commas or blanks."""
+        return tuple(hosts.replace(",", " ").split()) or None if isinstance(hosts, str) else hosts
 
     @field_validator("redis_url")
     @classmethod
@@ -175,6 +202,12 @@ class Settings(BaseSettings):
             heartbeat=self.proxy_heartbeat_s,
             upstream_silence=self.proxy_upstream_silence_s,
         )
+
+    def link_timing(self) -> dict[str, float]:
+        """The intervals of the links (tunnel.spec.LinkTiming), in seconds."""
+        prefix = "tunnel_"
+        names = (name for name in type(self).model_fields if name.startswith(prefix))
+        return {name.removeprefix(prefix): getattr(self, name) for name in names}
 
     def _rank(self, name: str) -> int:
         """0 = the strongest layer that gives it; beyond the last = default."""

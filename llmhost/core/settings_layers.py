@@ -19,7 +19,7 @@ from llmhost.core.errors import LlmhostError, UsageError
 from llmhost.core.paths import Paths
 
 PREFIX = "LLMHOST_"
-SECTIONS = ("gateway", "api", "claude", "ollama", "redis", "cache", "proxy", "ready", "log", "vast")
+SECTIONS = ("gateway", "api", "claude", "node", "ollama", "tunnel", "redis", "cache", "proxy", "ready", "log", "vast")
 # Names of the contract that users already have.
 FOREIGN_NAMES = {
     "model": "MODEL_NAME",

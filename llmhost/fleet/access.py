@@ -12,9 +12,10 @@ from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.secrets import read
 from llmhost.fleet.commit import Desk, gateway_token, no_fleet, restart
-from llmhost.fleet.desired import GATEWAY, SUPERVISOR
+from llmhost.fleet.desired import GATEWAY, SUPERVISOR, serving
 from llmhost.fleet.observed import Observed, explain_absence, observe
 from llmhost.fleet.readiness import Wait, ready_deadline
+from llmhost.supervisor.client import SupervisorClient
 from llmhost.supervisor.launch import end_supervisor, ensure_supervisor, find_supervisor, is_running
 from llmhost.supervisor.loopback import request
 
@@ -37,16 +38,17 @@ class GatewayAccess:
 def ensure_gateway(settings: Settings, paths: Paths, progress: Progress) -> GatewayAccess:
     """The gateway of the fleet, up and ready: started again from the ledger if it is not, replaced if it is another version's.
 
+    One node that answers is enough: the others come back behind it.
     Several callers at once end with the same one. Raises NotReady (`no_fleet`, `not_ready`), LlmhostError.
     """
     seen = observe(paths, settings.fleet)
-    if not seen.nodes:
+    if not serving(seen.nodes):
         raise no_fleet(settings.fleet)
     ready = _ready_gateway(seen)
     knows = ready is None or _knows_token(paths)
     if ready is None or not knows:
         progress.phase("gateway", _what_is_wrong(paths, seen) if knows else "its token was lost: replacing the gateway")
-        ready = _start_again(settings, paths, progress, seen.nodes[0].id, keep=knows)
+        ready = _start_again(settings, paths, progress, [node.id for node in serving(seen.nodes)], keep=knows)
     model = ready["reading"]["model"]
     return GatewayAccess(f"http://127.0.0.1:{ready['port']}", gateway_token(paths), model["id"], model["context"])
 
@@ -93,7 +95,7 @@ def _knows_token(paths: Paths) -> bool:
     return told == read(paths.gateway_token_file)
 
 
-def _start_again(settings: Settings, paths: Paths, progress: Progress, node_id: str, *, keep: bool) -> dict[str, Any]:
+def _start_again(settings: Settings, paths: Paths, progress: Progress, ids: list[str], *, keep: bool) -> dict[str, Any]:
     paths.create()
     started_here = not is_running(paths)
     with Ledger.open(paths.ledger_file) as ledger, ensure_supervisor(paths, progress.note, module=SUPERVISOR) as client:
@@ -103,7 +105,13 @@ def _start_again(settings: Settings, paths: Paths, progress: Progress, node_id: 
             if started_here and not client.wanted():
                 end_supervisor(client)
             raise
-        return Wait(client, paths, progress, node_id, ready_deadline(settings)).until_ready()
+        kick(client)
+        return Wait(client, paths, progress, ids, ready_deadline(settings)).until_served()
+
+
+def kick(client: SupervisorClient) -> None:
+    """Let every link that is not up try now."""
+    client.ask("kick")
 
 
 def _what_is_wrong(paths: Paths, seen: Observed) -> str:

@@ -6,16 +6,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from llmhost.core.ledger import NodeRecord
+from llmhost.fleet.desired import SSH
 from llmhost.providers.base import COMFORTABLE_CONTEXT, DEFAULT_CONTEXT
 from llmhost.providers.local import PULL_COMMAND
 
 RESTART = "llmhost up"
+REMOTE_MODEL = "llmhost up --provider ssh --backend ollama --model NAME"
+PIN_TROUBLES = ("host_key_changed", "host_key_unknown")
 
 
 def advice(data: dict[str, Any], nodes: list[NodeRecord]) -> list[dict[str, str]]:
     """`[{code, text, command}]`, the most urgent first."""
     found = list(_about_supervisor(data)) if nodes else list(_about_nothing(data))
     found += _about_processes(data) if data["supervisor"]["state"] == "running" else []
+    found += _about_rehearsal([node for node in nodes if node.backend == "rehearsal"])
     for node in nodes:
         found += _about_node(node)
     return found + list(_about_cache(data))
@@ -48,7 +52,9 @@ def _about_nothing(data: dict[str, Any]) -> Iterator[dict[str, str]]:
 
 def _about_processes(data: dict[str, Any]) -> Iterator[dict[str, str]]:
     for node in data["fleet"]["nodes"]:
-        if node["state"] in ("failed", "degraded", "unreachable"):
+        if node["tunnel"] is not None:
+            yield from _about_remote(node)
+        elif node["state"] in ("failed", "degraded", "unreachable"):
             text = f"Node {node['id']} is {node['state']}: {node['reason']}."
             yield _entry("node_trouble", text, f"llmhost logs {node['id']}")
     gateway = data["gateway"]
@@ -58,13 +64,49 @@ def _about_processes(data: dict[str, Any]) -> Iterator[dict[str, str]]:
         )
 
 
+def _about_remote(node: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """A node over SSH: what helps depends on why its link is not up."""
+    id, link, state = node["id"], node["tunnel"], node["state"]
+    why = (node["reason"] or link["state"] or "no reason is known").rstrip(".")
+    if state in ("installing", "destroying"):
+        yield _entry(
+            f"node_{state}",
+            f"Node {id} is {state}: {why}.",
+            "llmhost up" if state == "installing" else f"llmhost down {id}",
+        )
+    elif link["reason"] in PIN_TROUBLES:
+        yield _entry(link["reason"], f"Node {id}: {why}.", f"llmhost tunnel --repin {id}")
+    elif link["state"] == "failed":
+        yield _entry(
+            link["reason"] or "link_failed", f"Node {id} cannot be reached: {why}. After a remedy:", "llmhost tunnel"
+        )
+    elif link["state"] in ("stopped", None):
+        yield _entry("tunnel_closed", f"Node {id}: {why}.", "llmhost tunnel")
+    elif link["state"] == "degraded":
+        yield _entry("node_trouble", f"The proxy of node {id} does not answer: {why}.", f"llmhost restart {id} --proxy")
+    elif link["state"] == "reconnecting":
+        yield _entry(
+            "reconnecting", f"The link to node {id} is coming back: {why}.", f"llmhost logs {id} --source tunnel"
+        )
+    elif state in ("failed", "degraded"):
+        yield _entry("node_trouble", f"Node {id} is {state}: {why}.", f"llmhost logs {id}")
+
+
+def _about_rehearsal(nodes: list[NodeRecord]) -> Iterator[dict[str, str]]:
+    if not nodes:
+        return
+    names = ", ".join(node.id for node in nodes)
+    who = f"Node {names} rehearses" if len(nodes) == 1 else f"Nodes {names} rehearse"
+    over_ssh = nodes[0].provider == SSH
+    remedy = "name a model" if over_ssh else "install Ollama and pull a model"
+    text = f"{who}: no model is behind the answers. For a real one, {remedy}."
+    yield _entry("rehearsal", text, REMOTE_MODEL if over_ssh else PULL_COMMAND)
+
+
 def _about_node(node: NodeRecord) -> Iterator[dict[str, str]]:
-    if node.backend == "rehearsal":
-        text = f"Node {node.id} rehearses: no model is behind its answers. For a real one, install Ollama and pull a model."
-        yield _entry("rehearsal", text, PULL_COMMAND)
     if node.context is not None and node.context < COMFORTABLE_CONTEXT:
         text = f"The window of node {node.id} has {node.context} tokens; Claude Code needs at least {COMFORTABLE_CONTEXT:,}."
-        yield _entry("small_context", text, f"llmhost up --provider local --context {DEFAULT_CONTEXT}")
+        yield _entry("small_context", text, f"llmhost up --provider {node.provider} --context {DEFAULT_CONTEXT}")
 
 
 def _about_cache(data: dict[str, Any]) -> Iterator[dict[str, str]]:

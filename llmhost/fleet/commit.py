@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,18 @@ from llmhost.core.errors import LlmhostError, NotReady
 from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
-from llmhost.fleet.desired import GATEWAY, ollama_spec, server_settings, specs_of
+from llmhost.fleet.desired import (
+    DRAINING,
+    GATEWAY,
+    LINKS,
+    RUNS,
+    in_phase,
+    ollama_spec,
+    server_settings,
+    serving,
+    specs_of,
+)
+from llmhost.fleet.links import link_specs
 from llmhost.fleet.plan import Plan, serves
 from llmhost.providers.base import BackendChoice
 from llmhost.supervisor.client import SupervisorClient
@@ -40,17 +51,34 @@ def gateway_token(paths: Paths) -> str:
     return secrets.read_or_create(paths.gateway_token_file)
 
 
-def commit(desk: Desk, plan: Plan, choice: BackendChoice) -> tuple[NodeRecord, dict[str, Any]]:
-    """Want the chosen node and a gateway. Returns the node's record and what the supervisor does about it.
+Change = Callable[[list[NodeRecord]], list[NodeRecord]]
+
+
+def hold(desk: Desk, change: Change, gateway: GatewayRecord) -> dict[str, Any]:
+    """Want the nodes that `change` makes of those that are recorded, and this gateway. What the supervisor does about it.
 
     Nothing has changed when it raises: LlmhostError, e.g. `port_in_use`.
     """
     with desk.ledger.transaction():
-        node = _record(plan, choice, desk.ledger.nodes(plan.fleet))
-        applied = send(desk, specs_of([node], plan.gateway, desk.paths, desk.token))
-        desk.ledger.put_node(node)
-        desk.ledger.put_gateway(replace(plan.gateway, port=applied["ports"][GATEWAY]))
-    return node, applied
+        nodes = change(desk.ledger.nodes())
+        known = _with_settings(gateway, desk.settings)
+        applied = send(desk, nodes, known)
+        desk.ledger.set_nodes(nodes)
+        desk.ledger.put_gateway(replace(known, port=applied["ports"].get(GATEWAY, known.port)))
+    return applied
+
+
+def commit(desk: Desk, plan: Plan, choice: BackendChoice) -> tuple[NodeRecord, dict[str, Any]]:
+    """Want the chosen node of this machine and a gateway; nodes elsewhere get no new work. Returns its record and what the supervisor does.
+
+    Raises as `hold` does.
+    """
+    node = _record(plan, choice, desk.ledger.nodes(plan.fleet))
+
+    def change(nodes: list[NodeRecord]) -> list[NodeRecord]:
+        return [*(in_phase(one, DRAINING) for one in nodes if one.id != node.id), node]
+
+    return node, hold(desk, change, plan.gateway)
 
 
 def start_ollama(desk: Desk, choice: BackendChoice) -> None:
@@ -59,37 +87,67 @@ def start_ollama(desk: Desk, choice: BackendChoice) -> None:
     if spec is None:
         return
     with desk.ledger.transaction():
-        send(desk, [spec, *(one for one in _recorded_specs(desk) if one.name != spec.name)], keep=True)
+        nodes, gateway = desk.ledger.nodes(), desk.ledger.gateway()
+        send(desk, nodes if gateway else [], gateway, first=spec, keep=True)
 
 
-def restart(desk: Desk, *, keep: bool = True) -> None:
+def restart(desk: Desk, *, keep: bool = True) -> dict[str, Any]:
     """Want what the ledger says; with `keep`, what runs is left alone. Raises NotReady (`no_fleet`) when it says nothing."""
     with desk.ledger.transaction():
-        wished, specs = desk.ledger.gateway(), _recorded_specs(desk)
-        if wished is None or not specs:
+        nodes, wished = desk.ledger.nodes(), desk.ledger.gateway()
+        if wished is None or not serving(nodes):
             raise no_fleet(desk.settings.fleet)
-        applied = send(desk, specs, keep=keep)
+        applied = send(desk, nodes, wished, keep=keep)
         held = replace(wished, port=applied["ports"][GATEWAY])
         if held != wished:
             desk.ledger.put_gateway(held)
+    return applied
+
+
+def any_change(did: dict[str, Any]) -> bool:
+    """Whether the supervisor had anything to do: with children, links, or what it tells the gateway."""
+    links = did.get("links") or {}
+    names = ("started", "replaced", "removed")
+    return any(did.get(name) for name in names) or any(links.get(name) for name in names)
 
 
 def no_fleet(fleet: str) -> NotReady:
     return NotReady(f"fleet {fleet!r} is not up.", hint="llmhost up --provider local", code="no_fleet")
 
 
-def send(desk: Desk, specs: list[ChildSpec], *, keep: bool = False) -> dict[str, Any]:
-    """Hand the specs to the supervisor; a taken port is explained with who has it."""
+def send(
+    desk: Desk,
+    nodes: list[NodeRecord],
+    gateway: GatewayRecord | None,
+    *,
+    first: ChildSpec | None = None,
+    keep: bool = False,
+) -> dict[str, Any]:
+    """Hand children and links to the supervisor; a taken port is explained with who has it. `first` runs beside what the nodes need."""
+    specs, links = [], []
+    if gateway is not None:
+        known = _with_settings(gateway, desk.settings)
+        specs = specs_of(nodes, known, desk.paths, desk.token)
+        links = link_specs(nodes, desk.paths, known.server.get(LINKS) or {})
+    children = [*([first] if first else []), *(spec for spec in specs if first is None or spec.name != first.name)]
+    return _apply(desk, children, [link.as_dict() for link in links], keep=keep)
+
+
+def _apply(desk: Desk, specs: list[ChildSpec], links: list[dict[str, Any]], *, keep: bool = False) -> dict[str, Any]:
     try:
-        return desk.client.ask("apply", children=[spec.as_dict() for spec in specs], keep=keep)
+        return desk.client.ask("apply", children=[spec.as_dict() for spec in specs], links=links, keep=keep)
     except LlmhostError as error:
         raise _with_owner(error, specs) from error
+
+
+def _with_settings(gateway: GatewayRecord, settings: Settings) -> GatewayRecord:
+    return gateway if gateway.server else replace(gateway, server=server_settings(settings))
 
 
 @contextlib.contextmanager
 def undone_on_failure(desk: Desk, progress: Progress, *, started_here: bool) -> Iterator[None]:
     """Whatever ends the block early (Ctrl-C too), the fleet is as it was before. `started_here`: the supervisor was not running."""
-    before = _Before(desk.ledger.nodes(), desk.ledger.gateway(), desk.client.wanted())
+    before = _before(desk)
     try:
         yield
     except BaseException:
@@ -107,36 +165,33 @@ class _Before:
     nodes: list[NodeRecord]
     gateway: GatewayRecord | None
     specs: list[ChildSpec]
+    links: list[dict[str, Any]]
+
+
+def _before(desk: Desk) -> _Before:
+    links = desk.client.ask("wanted").get("links") or []
+    return _Before(desk.ledger.nodes(), desk.ledger.gateway(), desk.client.wanted(), links)
 
 
 def _restore(desk: Desk, before: _Before, *, stop: bool) -> None:
     with desk.ledger.transaction():
-        for node in desk.ledger.nodes():
-            desk.ledger.remove_node(node.id)
-        for node in before.nodes:
-            desk.ledger.put_node(node)
+        desk.ledger.set_nodes(before.nodes)
         desk.ledger.put_gateway(before.gateway)
-        if not stop:
-            send(desk, before.specs or _recorded_specs(desk))
+        if not stop and before.specs:
+            _apply(desk, before.specs, before.links)
+        elif not stop:
+            send(desk, before.nodes, before.gateway)
     client = find_supervisor(desk.paths) if stop else None
     if client is not None:
         with client:
             end_supervisor(client)
 
 
-def _recorded_specs(desk: Desk) -> list[ChildSpec]:
-    nodes, gateway = desk.ledger.nodes(), desk.ledger.gateway()
-    if not nodes or gateway is None:
-        return []
-    known = gateway if gateway.server else replace(gateway, server=server_settings(desk.settings))
-    return specs_of(nodes, known, desk.paths, desk.token)
-
-
 def _record(plan: Plan, choice: BackendChoice, existing: list[NodeRecord]) -> NodeRecord:
     spec = {**choice.spec, **({"fallback": True} if choice.fallback else {})}
     for node in existing:
         if node.id == plan.node_id and serves(node, choice):
-            return replace(node, spec=spec)
+            return replace(node, spec={**spec, **{name: value for name, value in node.spec.items() if name == RUNS}})
     # A new token with every new backend: a gateway that knew the old model must not go on in front of the new one.
     token = secrets.new_token()
     return NodeRecord(

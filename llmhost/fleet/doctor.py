@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from llmhost.core.errors import LlmhostError
 from llmhost.core.paths import Paths
 from llmhost.core.result import Result
+from llmhost.fleet.advice import PIN_TROUBLES, REMOTE_MODEL
 from llmhost.fleet.check import Check, failed, ok, warn
 from llmhost.fleet.check_machine import check_claude, check_port, check_python, check_state
 from llmhost.fleet.check_ollama import check_ollama
 from llmhost.fleet.check_redis import check_redis
+from llmhost.fleet.check_ssh import check_ssh_key, check_ssh_program
 from llmhost.fleet.status import status
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ def _examine(load: Callable[[], Settings], paths: Paths) -> Iterator[Check]:
         yield check_port(settings, seen["gateway"]["url"] if isinstance(seen, dict) else None)
     yield check_ollama(settings)
     yield check_redis(settings)
+    yield check_ssh_program()
+    yield check_ssh_key(settings, paths)
     yield from check_fleet(seen) if isinstance(seen, dict) else (seen,)
 
 
@@ -75,6 +79,7 @@ def check_fleet(seen: dict[str, Any]) -> Iterator[Check]:
     yield _supervisor(seen["supervisor"])
     yield _gateway(seen["gateway"])
     yield from map(_node, nodes)
+    yield from (_link(node) for node in nodes if node["tunnel"])
     yield _cache(seen["cache"])
 
 
@@ -100,9 +105,28 @@ def _node(node: dict[str, Any]) -> Check:
     model = f"{node['model'] or 'its own model'} on {node['backend']}"
     if node["state"] == "ready":
         real = node["backend"] != "rehearsal"
-        return ok(name, model) if real else warn(name, "rehearses: no model is behind its answers", UP)
-    state = warn if node["state"] in ("loading", "booting", "installing", "draining") else failed
+        return ok(name, model) if real else warn(name, "rehearses: no model is behind its answers", _remedy(node))
+    state = warn if node["state"] in ("loading", "booting", "installing", "draining", "destroying") else failed
     return state(name, f"{node['state']}: {node.get('reason') or model}", f"llmhost logs {node['id']}")
+
+
+def _remedy(node: dict[str, Any]) -> str:
+    return REMOTE_MODEL if node["tunnel"] else UP
+
+
+def _link(node: dict[str, Any]) -> Check:
+    name, link = f"link {node['id']}", node["tunnel"]
+    where = f"{link['transport']} to {node['host']}"
+    if link["state"] == "up":
+        trip = "" if link["rtt_ms"] is None else f", {link['rtt_ms']:.1f} ms"
+        return ok(name, f"{where}{trip}")
+    why = f"{where} is {link['state'] or 'not known'}: {link['reason_text'] or node['reason'] or 'no reason is known'}"
+    if link["state"] == "failed":
+        repin = link["reason"] in PIN_TROUBLES
+        return failed(name, why, f"llmhost tunnel --repin {node['id']}" if repin else "llmhost tunnel")
+    if link["state"] == "degraded":
+        return failed(name, why, f"llmhost restart {node['id']} --proxy")
+    return warn(name, why, "llmhost tunnel")
 
 
 def _cache(cache: dict[str, Any]) -> Check:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from llmhost.supervisor import logfile
 SOURCES = ("onstart", "ollama", "proxy", "tunnel", "gateway")
 POLL_S = 0.2
 _NODE_PREFIX = "node-"
+_LINK_PREFIX = "tunnel-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,35 +41,47 @@ class _Log:
     node: str | None
 
     def line(self, text: str) -> LogLine:
-        return LogLine(self.source, self.node, _time_of(text), text)
+        return line_of(self.source, self.node, text)
 
 
-def read_logs(paths: Paths, node: str | None, source: str | None, lines: int) -> list[LogLine]:
-    """The last `lines` lines of what is asked for, in the order of their times. Raises UsageError for a name that is none."""
+def read_logs(
+    paths: Paths, node: str | None, source: str | None, lines: int, nodes: Collection[str] = ()
+) -> list[LogLine]:
+    """The last `lines` lines of what is asked for and kept here, in the order of their times. `nodes` are known besides those with a log.
+
+    Raises UsageError for a name that is none.
+    """
     found: list[LogLine] = []
-    for log in _logs(paths, node, source):
+    for log in _logs(paths, node, source, nodes):
         found += [log.line(text) for text in logfile.tail(log.path, lines)]
-    return _by_time(found)[-lines:] if lines > 0 else []
+    return by_time(found)[-lines:] if lines > 0 else []
 
 
-def follow_logs(paths: Paths, node: str | None, source: str | None, lines: int) -> Iterator[LogLine]:
+def follow_logs(
+    paths: Paths, node: str | None, source: str | None, lines: int, nodes: Collection[str] = ()
+) -> Iterator[LogLine]:
     """The last `lines` lines, then every new one as it comes, for ever. New files and rotated ones are noticed."""
-    places = {log.path: _size(log.path) for log in _logs(paths, node, source)}
-    yield from read_logs(paths, node, source, lines)
+    places = {log.path: _size(log.path) for log in _logs(paths, node, source, nodes)}
+    yield from read_logs(paths, node, source, lines, nodes)
     while True:
-        for log in _logs(paths, node, source):
+        for log in _logs(paths, node, source, nodes):
             fresh, places[log.path] = _read_from(log.path, places.get(log.path, 0))
             yield from map(log.line, fresh)
         time.sleep(POLL_S)
 
 
-def _logs(paths: Paths, node: str | None, source: str | None) -> list[_Log]:
+def line_of(source: str, node: str | None, text: str) -> LogLine:
+    """A line with the time it tells."""
+    return LogLine(source, node, _time_of(text), text)
+
+
+def _logs(paths: Paths, node: str | None, source: str | None, nodes: Collection[str]) -> list[_Log]:
     if source is not None and source not in SOURCES:
         raise UsageError(
             f"there is no log source {source!r}.", hint=f"Sources are {', '.join(SOURCES)}.", code="no_such_source"
         )
     known = [_describe(path) for path in sorted(paths.log_dir.glob("*.log"))]
-    if node is not None and node not in {log.node for log in known}:
+    if node is not None and node not in {*nodes, *(log.node for log in known)}:
         raise UsageError(f"there is no log of a node {node!r}.", hint="llmhost status", code="no_such_node")
     return [log for log in known if source in (None, log.source) and node in (None, log.node)]
 
@@ -77,10 +90,12 @@ def _describe(path: Path) -> _Log:
     name = path.stem
     if name.startswith(_NODE_PREFIX):
         return _Log(path, "proxy", name.removeprefix(_NODE_PREFIX))
+    if name.startswith(_LINK_PREFIX):
+        return _Log(path, "tunnel", name.removeprefix(_LINK_PREFIX))
     return _Log(path, "tunnel" if name == "supervisor" else name, None)
 
 
-def _by_time(lines: list[LogLine]) -> list[LogLine]:
+def by_time(lines: list[LogLine]) -> list[LogLine]:
     """Sorted; a line without a time (part of a trace) stays behind the one before it."""
     keyed: list[tuple[float, LogLine]] = []
     last: dict[tuple[str, str | None], float] = {}

@@ -27,6 +27,7 @@ class Observed:
     supervisor: SupervisorState
     hello: dict[str, Any] = field(default_factory=dict)
     children: dict[str, dict[str, Any]] = field(default_factory=dict)
+    links: dict[str, dict[str, Any]] = field(default_factory=dict)
     gpu: dict[str, Any] | None = None
     why: str | None = None
 
@@ -46,7 +47,12 @@ def observe(paths: Paths, fleet: str | None) -> Observed:
         return Observed(nodes, gateway, "silent", why=error.message)
     state: SupervisorState = "stopping" if reply["stopping"] else "running"
     children = {child["name"]: child for child in reply["children"]}
-    return Observed(nodes, gateway, state, reply, children, reply["gpu"])
+    return Observed(nodes, gateway, state, reply, children, links_of(reply), reply["gpu"])
+
+
+def links_of(reply: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The links in a supervisor's status by name; one that still drains stands behind a new one of its name."""
+    return {link["name"]: link for link in reversed(reply.get("links") or ())}
 
 
 def _recorded(paths: Paths, fleet: str | None) -> tuple[list[NodeRecord], GatewayRecord | None]:

@@ -10,7 +10,8 @@ from llmhost.core.errors import UsageError
 from llmhost.core.gpu import read_gpu
 from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
 from llmhost.core.paths import Paths
-from llmhost.fleet.desired import server_changes, server_settings
+from llmhost.fleet.desired import LOCAL, SSH, phase_of, server_changes, server_settings
+from llmhost.fleet.hosts import HostWish, free_ids
 from llmhost.providers.base import BackendChoice, BackendName, BackendWish, Offer
 from llmhost.providers.local import LocalProvider
 from llmhost.providers.ollama_api import same_model
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 8001  # contract §3
 INHERITED = "the fleet that is up"
 TOKEN_LOST = "gateway.token"
-_OF_THE_GATEWAY = ("cache.", TOKEN_LOST)
+OF_THE_GATEWAY = ("cache.", "links.", TOKEN_LOST)
 Action = Literal["create", "replace", "replace_gateway", "keep"]
 
 
 @dataclass(frozen=True, slots=True)
 class UpRequest:
-    """What was asked of `up`. None = whatever the settings say."""
+    """What was asked of `up`. None = whatever the settings say. `hosts` and `tunnel` (whether links and gateway are wanted) are for ssh."""
 
     provider: str | None = None
     fleet: str | None = None
@@ -35,13 +36,16 @@ class UpRequest:
     model: str | None = None
     context: int | None = None
     port: int | None = None
+    hosts: HostWish = field(default_factory=HostWish)
+    tunnel: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One node and a gateway. `sources` says for each value who wants it; `action` what becomes of what is there.
 
-    `changes` names the settings of the running servers that would become others; no value, because some are secret.
+    `changes` names the settings of the running servers that would become others; no value, because some are secret. `leaving` are nodes of
+    another provider that this one takes the place of.
     """
 
     fleet: str
@@ -54,6 +58,7 @@ class Plan:
     offers: tuple[Offer, ...]
     sources: dict[str, str] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    leaving: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
@@ -66,6 +71,7 @@ class Plan:
             "fleet": self.fleet,
             "action": self.action,
             "node": self.node_id,
+            "leaving": list(self.leaving),
             "backend": self.choice.backend,
             "model": self.choice.model,
             "context": self.choice.context,
@@ -88,30 +94,52 @@ class Plan:
         return "; ".join(filter(None, (self.choice.why, settings)))
 
 
+def which_provider(request: UpRequest, settings: Settings, nodes: list[NodeRecord]) -> tuple[str, str]:
+    """Where the nodes are to run, and who says so: without a wish, where they run. Raises UsageError for a provider of later."""
+    provider, source = request.provider or settings.provider, source_of("provider", request.provider, settings)
+    if source == "default" and request.hosts.hosts:
+        return SSH, "the hosts that were named"
+    if nodes and source == "default":
+        return newest(nodes).provider, INHERITED
+    if provider not in (LOCAL, SSH):
+        raise UsageError(
+            f"provider {provider} comes in a later release; this one runs nodes on this machine and over SSH.",
+            hint="llmhost up --provider local",
+            code="later",
+        )
+    return provider, source
+
+
+def newest(nodes: list[NodeRecord]) -> NodeRecord:
+    """One that serves, before one that is on its way out."""
+    return next((node for node in reversed(nodes) if phase_of(node) is None), nodes[-1])
+
+
 def make_plan(request: UpRequest, settings: Settings, paths: Paths) -> Plan:
-    """Decide what `up` would do.
+    """Decide what `up` would do on this machine.
 
     Raises UsageError (a provider that is not there yet, a second fleet), Unavailable (Ollama asked for and not to be had) and what the
     ledger raises.
     """
     fleet = request.fleet or settings.fleet
-    nodes, gateway = _recorded(paths)
-    _refuse_second_fleet(fleet, nodes)
-    existing = next((node for node in nodes if node.fleet == fleet), None)
-    provider, provider_source = _provider(request, settings, existing)
-    wish, sources = _wish(request, settings, existing)
+    nodes, gateway = recorded(paths)
+    refuse_second_fleet(fleet, nodes)
+    provider, provider_source = which_provider(request, settings, nodes)
+    others = tuple(node.id for node in nodes if node.provider != LOCAL)
+    existing = next((node for node in nodes if node.provider == LOCAL), None)
+    wish, sources = wish_of(request, settings, existing)
     gpu = read_gpu()
     local = LocalProvider(settings.ollama_url, settings.ollama_bin, gpu.gpu if gpu else None)
     choice = _keep_started_ollama(local.choose(wish), existing)
     if INHERITED in (sources["model"], sources["backend"]) and existing and serves(existing, choice):
         choice = replace(choice, why="it serves already")
-    port, port_source = _port(request, settings, gateway)
+    port, port_source = port_of(request, settings, gateway)
     sources |= {"provider": provider_source, "port": port_source, "fleet": settings.source("fleet")}
-    port = replace(port, server=server_settings(settings))
-    changes = _changes(gateway, port, paths) if existing else ()
-    action = _action(existing, choice, gateway, port, changes)
-    node_id = existing.id if existing else "n1"
-    return Plan(fleet, provider, node_id, choice, wish, port, action, tuple(local.offers()), sources, changes)
+    changes = changes_of(gateway, port, paths) if nodes else ()
+    action = "replace" if others else _action(existing, choice, gateway, port, changes)
+    node_id = existing.id if existing else next(free_ids(others))
+    offers = tuple(local.offers())
+    return Plan(fleet, provider, node_id, choice, wish, port, action, offers, sources, changes, leaving=others)
 
 
 def serves(node: NodeRecord, choice: BackendChoice) -> bool:
@@ -121,7 +149,8 @@ def serves(node: NodeRecord, choice: BackendChoice) -> bool:
     return same_backend and same_window and node.spec.get("ollama_url") == choice.spec.get("ollama_url")
 
 
-def _recorded(paths: Paths) -> tuple[list[NodeRecord], GatewayRecord | None]:
+def recorded(paths: Paths) -> tuple[list[NodeRecord], GatewayRecord | None]:
+    """What the ledger says; nothing when there is none."""
     ledger = Ledger.open_existing(paths.ledger_file)
     if ledger is None:
         return [], None
@@ -129,7 +158,8 @@ def _recorded(paths: Paths) -> tuple[list[NodeRecord], GatewayRecord | None]:
         return ledger.nodes(), ledger.gateway()
 
 
-def _refuse_second_fleet(fleet: str, nodes: list[NodeRecord]) -> None:
+def refuse_second_fleet(fleet: str, nodes: list[NodeRecord]) -> None:
+    """Raises UsageError (`another_fleet`)."""
     other = next((node.fleet for node in nodes if node.fleet != fleet), None)
     if other is not None:
         raise UsageError(
@@ -139,26 +169,13 @@ def _refuse_second_fleet(fleet: str, nodes: list[NodeRecord]) -> None:
         )
 
 
-def _provider(request: UpRequest, settings: Settings, existing: NodeRecord | None) -> tuple[str, str]:
-    provider, source = request.provider or settings.provider, _source("provider", request.provider, settings)
-    if existing and source == "default":
-        return existing.provider, INHERITED
-    if provider != "local":
-        raise UsageError(
-            f"provider {provider} comes in a later release; this one runs a fleet on this machine.",
-            hint="llmhost up --provider local",
-            code="later",
-        )
-    return provider, source
-
-
-def _wish(request: UpRequest, settings: Settings, existing: NodeRecord | None) -> tuple[BackendWish, dict[str, str]]:
+def wish_of(request: UpRequest, settings: Settings, existing: NodeRecord | None) -> tuple[BackendWish, dict[str, str]]:
     """What was asked for; what was not is taken from the node that is there, unless that was only a stopgap."""
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name in ("backend", "model", "context"):
         values[name] = getattr(request, name) if getattr(request, name) is not None else getattr(settings, name)
-        sources[name] = _source(name, getattr(request, name), settings)
+        sources[name] = source_of(name, getattr(request, name), settings)
     if existing and not existing.spec.get("fallback") and _agrees(values, existing):
         for name in (name for name in values if values[name] is None):
             values[name], sources[name] = getattr(existing, name), INHERITED
@@ -172,17 +189,21 @@ def _agrees(asked: dict[str, Any], existing: NodeRecord) -> bool:
     return asked["model"] is None or (existing.model is not None and same_model(asked["model"], existing.model))
 
 
-def _source(name: str, given: Any, settings: Settings) -> str:
+def source_of(name: str, given: Any, settings: Settings) -> str:
+    """Who wants a value: `flag`, or what the settings say."""
     return "flag" if given is not None and given != getattr(settings, name) else settings.source(name)
 
 
-def _port(request: UpRequest, settings: Settings, recorded: GatewayRecord | None) -> tuple[GatewayRecord, str]:
+def port_of(request: UpRequest, settings: Settings, known: GatewayRecord | None) -> tuple[GatewayRecord, str]:
+    """The gateway as it should be, with the servers' settings, and who wants its port."""
+    server = server_settings(settings)
     asked = request.port if request.port is not None else settings.gateway_port
     if asked is not None:
-        return GatewayRecord(asked, True), "flag" if request.port is not None else settings.source("gateway_port")
-    if recorded is not None:
-        return recorded, "the gateway that was there"
-    return GatewayRecord(DEFAULT_PORT, False), "default"
+        source = "flag" if request.port is not None else settings.source("gateway_port")
+        return GatewayRecord(asked, True, server), source
+    if known is not None:
+        return replace(known, server=server), "the gateway that was there"
+    return GatewayRecord(DEFAULT_PORT, False, server), "default"
 
 
 def _keep_started_ollama(choice: BackendChoice, existing: NodeRecord | None) -> BackendChoice:
@@ -202,13 +223,14 @@ def _action(
 ) -> Action:
     if existing is None:
         return "create"
-    if not serves(existing, choice) or any(not name.startswith(_OF_THE_GATEWAY) for name in changes):
+    if not serves(existing, choice) or any(not name.startswith(OF_THE_GATEWAY) for name in changes):
         return "replace"
     moved = port.explicit and gateway is not None and gateway.port != port.port
     return "replace_gateway" if moved or changes else "keep"
 
 
-def _changes(gateway: GatewayRecord | None, planned: GatewayRecord, paths: Paths) -> tuple[str, ...]:
+def changes_of(gateway: GatewayRecord | None, planned: GatewayRecord, paths: Paths) -> tuple[str, ...]:
+    """What of the running servers' settings would become another."""
     if gateway is None:
         return ()
     lost = () if secrets.read(paths.gateway_token_file) else (TOKEN_LOST,)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmhost.core.errors import LlmhostError, NotReady
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
+from llmhost.fleet.advice import PIN_TROUBLES
 from llmhost.fleet.desired import GATEWAY, OLLAMA, child_name
+from llmhost.fleet.observed import links_of
 from llmhost.providers.ollama_api import OllamaApi
 from llmhost.supervisor import logfile
 from llmhost.supervisor.client import SupervisorClient
@@ -28,70 +31,113 @@ PROOF = {"max_tokens": 16, "messages": [{"role": "user", "content": "Answer with
 
 @dataclass(slots=True)
 class Wait:
-    """One wait for a node and its gateway, until `deadline` (monotonic seconds)."""
+    """One wait for nodes and their gateway, until `deadline` (monotonic seconds)."""
 
     client: SupervisorClient
     paths: Paths
     progress: Progress
-    node_id: str
+    node_ids: Sequence[str]
     deadline: float
-    _failed_since: float | None = None
+    _failed_since: dict[str, float] = field(default_factory=dict)
     _said: str = ""
 
     def until_ready(self) -> dict[str, Any]:
-        """The gateway's child, as the supervisor shows it, once it is ready. Raises NotReady with the end of the log, LlmhostError."""
-        while True:
-            children = self._children()
-            gateway, node = children.get(GATEWAY), children.get(child_name(self.node_id))
-            if gateway is None or node is None:
-                raise LlmhostError(
-                    "the fleet was taken down or changed meanwhile.", hint="llmhost status", code="taken_down"
-                )
-            if _is_ready(gateway) and _is_ready(node) and _answers_ready(gateway["port"]):
-                return gateway
-            self._tell(node)
-            self._give_up_on(list(children.values()), node)
-            time.sleep(POLL_S)
+        """The gateway's child, as the supervisor shows it, once all nodes are ready. Raises NotReady with a log's end, LlmhostError."""
+        return self._until(all)
+
+    def until_served(self) -> dict[str, Any]:
+        """The same once one node is, which is enough for a request."""
+        return self._until(any)
 
     def until_ollama_answers(self, url: str) -> None:
         """Wait for the `ollama serve` we started. Raises NotReady."""
         api = OllamaApi(url)
         while not api.answers():
-            children = self._children()
-            self._give_up_on([children[OLLAMA]] if OLLAMA in children else [], None)
+            parts = self._parts()
+            self._give_up_on([parts.children[OLLAMA]] if OLLAMA in parts.children else [])
             time.sleep(POLL_S)
 
-    def _children(self) -> dict[str, dict[str, Any]]:
-        return {child["name"]: child for child in self.client.ask("status")["children"]}
+    def _until(self, enough: Callable[[Iterable[bool]], bool]) -> dict[str, Any]:
+        while True:
+            parts = self._parts()
+            gateway, nodes = parts.children.get(GATEWAY), [parts.node(id) for id in self.node_ids]
+            if gateway is None or any(node is None for node in nodes):
+                raise LlmhostError(
+                    "the fleet was taken down or changed meanwhile.", hint="llmhost status", code="taken_down"
+                )
+            there = [node for node in nodes if node is not None]
+            if enough(map(_is_ready, there)) and _is_ready(gateway) and _answers_ready(gateway["port"]):
+                return gateway
+            self._tell(there)
+            self._give_up(there, list(parts.children.values()), enough)
+            time.sleep(POLL_S)
 
-    def _tell(self, node: dict[str, Any]) -> None:
-        backend = (node["reading"] or {}).get("backend") or {}
-        if backend.get("state") == "starting" and self._said != "load":
-            self._said = "load"
-            self.progress.phase("load", str(backend.get("detail") or "loading the model"))
+    def _parts(self) -> _Parts:
+        reply = self.client.ask("status")
+        return _Parts({child["name"]: child for child in reply["children"]}, links_of(reply))
 
-    def _give_up_on(self, children: list[dict[str, Any]], node: dict[str, Any] | None) -> None:
+    def _tell(self, nodes: list[dict[str, Any]]) -> None:
+        for node in nodes:
+            backend = (node["reading"] or {}).get("backend") or {}
+            if backend.get("state") == "starting" and self._said != "load":
+                self._said = "load"
+                self.progress.phase("load", str(backend.get("detail") or "loading the model"))
+
+    def _give_up(
+        self,
+        nodes: list[dict[str, Any]],
+        children: list[dict[str, Any]],
+        enough: Callable[[Iterable[bool]], bool],
+    ) -> None:
+        """Raise when waiting cannot help: the gateway fails, or so many nodes that the others are not enough."""
+        troubles = [self._trouble_of(node) for node in nodes]
+        lost = [trouble for trouble in troubles if trouble is not None]
+        if lost and not enough(trouble is None for trouble in troubles):
+            raise lost[0]
+        names = {node["name"] for node in nodes}
+        self._give_up_on([child for child in children if child["name"] not in names])
+        if time.monotonic() > self.deadline:
+            raise self._too_late(nodes, children)
+
+    def _trouble_of(self, node: dict[str, Any]) -> LlmhostError | None:
+        """Why a node will not get ready by itself."""
+        if node["state"] == "failed":
+            return _link_failed(node) if _is_link(node) else self._not_ready(node["name"], _unsteady(node))
+        backend, name, now = (node["reading"] or {}).get("backend") or {}, node["name"], time.monotonic()
+        if backend.get("state") != "failed":
+            self._failed_since.pop(name, None)
+        elif now - self._failed_since.setdefault(name, now) > PATIENCE_S:
+            return self._not_ready(name, f"the backend failed: {backend.get('detail')}")
+        return None
+
+    def _give_up_on(self, children: list[dict[str, Any]]) -> None:
         for child in children:
             if child["state"] == "failed":
-                raise self._not_ready(child["name"], f"{child['name']} does not stay up: {child['reason']}")
-        backend = ((node or {}).get("reading") or {}).get("backend") or {}
-        now = time.monotonic()
-        if backend.get("state") != "failed":
-            self._failed_since = None
-        elif self._failed_since is None:
-            self._failed_since = now
-        elif now - self._failed_since > PATIENCE_S:
-            raise self._not_ready(child_name(self.node_id), f"the backend failed: {backend.get('detail')}")
-        if now > self.deadline:
-            troubled = next((child["name"] for child in children if child["state"] != "up"), child_name(self.node_id))
-            raise self._not_ready(troubled, f"not ready in time: {_why(children, backend)}")
+                raise self._not_ready(child["name"], _unsteady(child))
+        if time.monotonic() > self.deadline:
+            raise self._too_late([], children)
+
+    def _too_late(self, nodes: list[dict[str, Any]], children: list[dict[str, Any]]) -> NotReady:
+        troubled = [part for part in [*nodes, *children] if not _is_ready(part) and part["name"] != OLLAMA]
+        log = troubled[0]["name"] if troubled else GATEWAY
+        return self._not_ready(log, f"not ready in time: {_why(nodes, troubled)}")
 
     def _not_ready(self, log: str, why: str) -> NotReady:
-        lines = logfile.tail(self.paths.log_file(log), LOG_LINES)
-        shown = "".join(f"\n  {line}" for line in lines)
-        return NotReady(
-            f"{why.rstrip('.')}. The end of {self.paths.log_file(log)}:{shown or ' (empty)'}", hint="llmhost doctor"
-        )
+        file = self.paths.log_file(log if self.paths.log_file(log).exists() else "supervisor")
+        shown = "".join(f"\n  {line}" for line in logfile.tail(file, LOG_LINES))
+        return NotReady(f"{why.rstrip('.')}. The end of {file}:{shown or ' (empty)'}", hint="llmhost doctor")
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Children and links by name, as the supervisor shows them."""
+
+    children: dict[str, dict[str, Any]]
+    links: dict[str, dict[str, Any]]
+
+    def node(self, id: str) -> dict[str, Any] | None:
+        """A node of this machine, or the link to one."""
+        return self.children.get(child_name(id)) or self.links.get(id)
 
 
 def prove(port: int, token: str, timeout_s: float) -> dict[str, Any]:
@@ -138,9 +184,30 @@ def _answers_ready(port: int) -> bool:
         return False
 
 
-def _why(children: list[dict[str, Any]], backend: dict[str, Any]) -> str:
-    troubled = [f"{child['name']} is {child['state']}" for child in children if child["state"] != "up"]
-    return str(backend.get("detail") or "; ".join(troubled) or "no reason is known")
+def _is_link(part: dict[str, Any]) -> bool:
+    return "transport" in part
+
+
+def _link_failed(link: dict[str, Any]) -> LlmhostError:
+    text = str(link.get("reason_text") or link.get("reason") or "its link failed")
+    hint = f"llmhost tunnel --repin {link['name']}" if link.get("reason") in PIN_TROUBLES else "llmhost tunnel"
+    return NotReady(f"{link['name']} cannot be reached: {text.rstrip('.')}.", hint=hint, code=link.get("reason"))
+
+
+def _unsteady(child: dict[str, Any]) -> str:
+    return f"{child['name']} does not stay up: {child['reason']}"
+
+
+def _why(nodes: list[dict[str, Any]], troubled: list[dict[str, Any]]) -> str:
+    said = [((node["reading"] or {}).get("backend") or {}).get("detail") for node in nodes if not _is_ready(node)]
+    states = [_state(part) for part in troubled if part["state"] != "up"]
+    return "; ".join([*(str(words) for words in said if words), *states]) or "no reason is known"
+
+
+def _state(part: dict[str, Any]) -> str:
+    text = part.get("reason_text") or part.get("reason")
+    kind = "the link to " if _is_link(part) else ""
+    return f"{kind}{part['name']} is {part['state']}{f' ({text})' if text else ''}"
 
 
 def _said(data: Any) -> str:

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import llmhost
-from llmhost.core.gpu import GpuFigures
-from llmhost.core.ledger import NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.result import Result
 from llmhost.fleet.advice import advice
-from llmhost.fleet.desired import GATEWAY, child_name
+from llmhost.fleet.desired import GATEWAY
 from llmhost.fleet.observed import Observed, observe
+from llmhost.fleet.status_node import node_view
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings
 
-# What a child of the supervisor is to the contract's enumeration of node states, before its own word is heard.
-_NODE_STATES = {
-    "starting": "loading",
-    "up": "ready",
-    "degraded": "unreachable",
-    "restarting": "degraded",
-    "failed": "failed",
-    "stopping": "draining",
-}
-_PROXY_HEALTH = {"starting": "starting", "up": "ok", "stopping": "ok"}
 _GATEWAY_STATES = {"starting": "starting", "up": "up", "stopping": "down"}
 _NO_CACHE = {"store": None, "state": "off", "hit_ratio": None, "entries": None, "memory_bytes": None}
 _NO_COUNTS = {"hits": None, "misses": None, "bypass": None}
 
 
 def status(settings: Settings, paths: Paths, fleet: str, refresh: bool = False) -> Result:
-    """The contract's `data`, and `supervisor`. `refresh` asks providers first; nothing of a local fleet is anywhere else to be asked for.
+    """The contract's `data`, and `supervisor`. `refresh` asks providers first; none of this release knows more than the supervisor does.
 
     Raises LlmhostError when the ledger cannot be read.
     """
@@ -54,10 +42,10 @@ def status(settings: Settings, paths: Paths, fleet: str, refresh: bool = False) 
 
 
 def _fleet(fleet: str, seen: Observed) -> dict[str, Any]:
-    nodes = [_node(node, seen) for node in seen.nodes]
+    nodes = [node_view(node, seen) for node in seen.nodes]
     return {
         "name": fleet,
-        "price_usd_per_hour": 0.0,  # nothing on this machine bills
+        "price_usd_per_hour": 0.0,  # neither this machine nor one of the user's own bills
         "spent_usd": 0.0,
         "budget_usd": None,
         "lease_ends_at": None,
@@ -65,80 +53,6 @@ def _fleet(fleet: str, seen: Observed) -> dict[str, Any]:
         "nodes": nodes,
         "orphans": [],
     }
-
-
-def _node(node: NodeRecord, seen: Observed) -> dict[str, Any]:
-    child = seen.children.get(child_name(node.id))
-    reading = (child or {}).get("reading") or {}
-    model = reading.get("model") or {}
-    return {
-        "id": node.id,
-        "provider": node.provider,
-        "instance_id": None,
-        "state": _node_state(child, reading, seen),
-        "model": model.get("id") or node.model,
-        "context": model.get("context") or node.context,
-        "backend": node.backend,
-        "health": _health(node, child, reading, seen),
-        "price_usd_per_hour": 0.0,
-        "uptime_s": _uptime(child),
-        "spent_usd": 0.0,
-        **_gpu(seen),
-        "tokens_per_second": (reading.get("requests") or {}).get("tokens_per_second"),
-        "in_flight": (reading.get("requests") or {}).get("in_flight"),
-        "tunnel": None,
-        "restarts": child["restarts"] if child else None,
-        "reason": _reason(child, reading, seen),
-    }
-
-
-def _node_state(child: dict[str, Any] | None, reading: dict[str, Any], seen: Observed) -> str:
-    if child is None:
-        return "unreachable" if seen.supervisor == "silent" else "failed"
-    state = _NODE_STATES[child["state"]]
-    if state != "ready" or reading.get("ready"):
-        return state
-    return "degraded" if (reading.get("backend") or {}).get("state") == "failed" else "loading"
-
-
-def _health(
-    node: NodeRecord, child: dict[str, Any] | None, reading: dict[str, Any], seen: Observed
-) -> dict[str, str | None]:
-    lost = "unknown" if seen.supervisor == "silent" else "failed"
-    components = (reading.get("backend") or {}).get("components") or {}
-    return {
-        "ssh": None,
-        "ollama": components.get("ollama", "unknown") if node.backend == "ollama" else None,
-        "model": _model_health(reading),
-        "proxy": _PROXY_HEALTH.get(child["state"], "failed") if child else lost,
-    }
-
-
-def _model_health(reading: dict[str, Any]) -> str:
-    if not reading:
-        return "unknown"
-    if reading.get("ready"):
-        return "ok"
-    return "failed" if (reading.get("backend") or {}).get("state") == "failed" else "starting"
-
-
-def _reason(child: dict[str, Any] | None, reading: dict[str, Any], seen: Observed) -> str | None:
-    if child is None:
-        return seen.why or "it is not running"
-    if child["state"] == "up" and not reading.get("ready"):
-        return (reading.get("backend") or {}).get("detail") or None
-    reason: str | None = child["reason"]
-    return reason
-
-
-def _uptime(child: dict[str, Any] | None) -> float | None:
-    if not child or not child["pid"] or not child["since"]:
-        return None
-    return round((datetime.now(UTC) - datetime.fromisoformat(child["since"])).total_seconds(), 1)
-
-
-def _gpu(seen: Observed) -> dict[str, Any]:
-    return seen.gpu or dict.fromkeys(GpuFigures.__slots__)
 
 
 def _gateway(child: dict[str, Any] | None, reading: dict[str, Any], seen: Observed) -> dict[str, Any]:
@@ -176,5 +90,5 @@ def _supervisor(seen: Observed) -> dict[str, Any]:
         "version": seen.hello.get("version"),
         "outdated": seen.hello.get("version") not in (None, llmhost.__version__),
         "reason": seen.why,
-        "idle": seen.supervisor == "running" and not seen.children,
+        "idle": seen.supervisor == "running" and not seen.children and not seen.links,
     }

@@ -11,11 +11,12 @@ from llmhost.core.ledger import Ledger
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.result import Result
-from llmhost.fleet.commit import Desk, commit, gateway_token, start_ollama, undone_on_failure
+from llmhost.fleet.commit import Desk, any_change, commit, gateway_token, start_ollama, undone_on_failure
 from llmhost.fleet.desired import SUPERVISOR
 from llmhost.fleet.plan import Plan
 from llmhost.fleet.readiness import Wait, prove, ready_deadline
 from llmhost.fleet.status import status
+from llmhost.fleet.succession import replaced
 from llmhost.providers.base import BackendChoice
 from llmhost.providers.local import LocalProvider
 from llmhost.providers.ollama_api import OllamaApi
@@ -42,28 +43,30 @@ def up(plan: Plan, settings: Settings, paths: Paths, progress: Progress) -> Resu
         progress.phase("supervisor", "starting the background supervisor" if started_here else "asking the supervisor")
         client = stack.enter_context(ensure_supervisor(paths, progress.note, module=SUPERVISOR))
         desk = Desk(ledger, client, settings, paths, token)
-        stack.enter_context(undone_on_failure(desk, progress, started_here=started_here))
-        return _carry_out(desk, plan, progress)
+        with undone_on_failure(desk, progress, started_here=started_here):
+            result = _carry_out(desk, plan, progress)
+        # from here on nothing is undone: it serves
+        result.warnings += replaced(desk, plan.leaving, progress)
+        seen = status(settings, paths, plan.fleet).data
+        result.data |= {"nodes": seen["fleet"]["nodes"], "gateway": seen["gateway"]}
+        return result
 
 
 def _carry_out(desk: Desk, plan: Plan, progress: Progress) -> Result:
     deadline = ready_deadline(desk.settings)
-    wait = Wait(desk.client, desk.paths, progress, plan.node_id, deadline)
+    wait = Wait(desk.client, desk.paths, progress, [plan.node_id], deadline)
     choice = _decide(desk, plan, wait, progress)
     starting = f"starting {choice.backend} behind the gateway"
     progress.phase("start", "looking at what runs" if plan.action == "keep" else starting)
     _node, did = commit(desk, plan, choice)
     progress.phase("ready", "waiting until it is ready")
     gateway = wait.until_ready()
-    changed = bool(did["started"] or did["replaced"] or did["removed"])
+    changed = any_change(did)
     proof = _prove(desk, gateway["port"], deadline, progress) if changed else None
     if not changed:
         progress.note("already up as asked for: nothing changed")
-    seen = status(desk.settings, desk.paths, plan.fleet).data
     data = {
         "plan": replace(plan, choice=choice).as_dict(),
-        "nodes": seen["fleet"]["nodes"],
-        "gateway": seen["gateway"],
         "changed": changed,
         "did": {name: did[name] for name in ("started", "replaced", "kept", "removed")},
         "proof": proof,

@@ -15,7 +15,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from llmhost import __version__
-from llmhost.backends.base import ModelInfo
+from llmhost.backends.base import HasNodes, ModelInfo
+from llmhost.core.server_config import NodeConfig
 from llmhost.messages.errors import ApiError, invalid
 from llmhost.messages.headers import ESTIMATE_HEADER
 from llmhost.messages.request import parse
@@ -38,7 +39,9 @@ def build_app(pipeline: Pipeline, status: ServerStatus, token: str, allowed_host
         if pipeline.cache:
             await pipeline.cache.start()
         await pipeline.backend.start()
+        status.start()
         yield
+        status.stop()
         await pipeline.backend.aclose()
         if pipeline.cache:
             await pipeline.cache.aclose()
@@ -106,6 +109,15 @@ def _add_internal(app: FastAPI, pipeline: Pipeline, status: ServerStatus) -> Non
     async def full_status() -> Response:
         return json_reply(await status.full())
 
+    @app.put("/internal/nodes")
+    async def set_nodes(request: Request) -> Response:
+        backend = pipeline.backend
+        if not isinstance(backend, HasNodes):
+            raise ApiError(404, "this server has no nodes behind it: it is one", should_retry=False)
+        nodes = _nodes_of(await read_body(request.receive, request.scope["llmhost.headers"]))
+        backend.set_nodes(nodes)
+        return json_reply({"nodes": len(nodes)})
+
     @app.post("/internal/cache/clear")
     async def clear(request: Request) -> Response:
         scope = _scope_of(await read_body(request.receive, request.scope["llmhost.headers"]))
@@ -115,6 +127,20 @@ def _add_internal(app: FastAPI, pipeline: Pipeline, status: ServerStatus) -> Non
     @app.get("/metrics")
     async def metrics() -> Response:
         return reply(pipeline.metrics.exposition(), 200, "text/plain; version=0.0.4; charset=utf-8")
+
+
+def _nodes_of(raw: bytes) -> list[NodeConfig]:
+    try:
+        told = orjson.loads(raw)["nodes"]
+        if not isinstance(told, list):
+            raise TypeError
+        nodes = [NodeConfig.from_dict(node) for node in told]
+    except (ValueError, TypeError, KeyError) as error:
+        why = f": {error}" if type(error) is ValueError else ""  # other errors may quote what was sent, tokens included
+        raise invalid(f'the body must be {{"nodes": [...]}}{why}') from None
+    if len({node.id for node in nodes}) < len(nodes):
+        raise invalid("nodes: every id may stand once")
+    return nodes
 
 
 def _scope_of(raw: bytes) -> str:

@@ -93,12 +93,14 @@ class _Exchange:
         self.for_gateway = GATEWAY_HEADER.encode() in self.headers
         self.started = False
         self.origin: Headers = []
+        self.listener: Listener | None = None
+        self._only_node: str | None = None
 
     async def fail(self, error: ApiError) -> None:
         """Tell the client, if nothing was sent yet."""
         self.outcome = "error"
         if not self.started:
-            await send_error(self.send, error, self.origin, self.id)
+            await send_error(self.send, error, self._origin(), self.id)
 
     def learn(self, served: Served, pipeline: Pipeline) -> None:
         model = pipeline.backend.model()
@@ -106,11 +108,18 @@ class _Exchange:
         self.model = model.id if model else "unknown"  # never the name the client sent: metrics labels stay few
         self.cache = served.cache
         self.origin = [(b"x-llmhost-cache", served.cache.encode())]
-        if pipeline.backend.node_id and served.answer is None:
-            self.origin.append((b"x-llmhost-node", pipeline.backend.node_id.encode()))
+        self.listener = served.listener
+        self._only_node = pipeline.backend.node_id
 
     def response_headers(self) -> Headers:
-        return [(b"request-id", self.id.encode()), *self.origin]
+        return [(b"request-id", self.id.encode()), *self._origin()]
+
+    def _origin(self) -> Headers:
+        """Which cache, which node; the latter is known only when it has the request."""
+        if self.listener is None:
+            return self.origin
+        node = self.listener.flight.call.node or self._only_node
+        return [*self.origin, (b"x-llmhost-node", node.encode())] if node else self.origin
 
 
 def unexpected(error: Exception) -> ApiError:

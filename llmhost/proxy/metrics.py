@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
 from llmhost import __version__
+from llmhost.backends.base import Backend
 from llmhost.messages.answer import Answer
+from llmhost.proxy.node_figures import NodeFigures
 
 M = TypeVar("M", bound=MetricWrapperBase)
 SERVED_BY = {"exact": "exact", "semantic": "semantic"}
@@ -63,12 +64,9 @@ class Metrics:
         self._unstorable = Counter("llmhost_cache_unstorable", "Answers that could not be kept.", registry=registry)
         Gauge("llmhost_build_info", "Constant 1.", ["version"], registry=registry).labels(__version__).set(1)
 
-    def watch_backend(self, node: str, is_up: Callable[[], bool]) -> None:
-        """Gauges that are read when they are asked for."""
-        up = Gauge("llmhost_backend_up", "1 when the backend would answer.", ["node"], registry=self.registry)
-        up.labels(node).set_function(lambda: float(is_up()))
-        flying = Gauge("llmhost_backend_inflight", "Requests under way.", ["node"], registry=self.registry)
-        flying.labels(node).set_function(lambda: float(self.in_flight))
+    def watch_backend(self, backend: Backend) -> None:
+        """Figures of each node, read when they are asked for."""
+        self.registry.register(NodeFigures(backend, lambda: self.in_flight))
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""

@@ -26,6 +26,9 @@ ALIAS_PREFIXES = ("claude", "anthropic")
 # once. Only for errors that the same request is bound to meet again (cache facts §4.6: negative caching).
 LASTING_STATUSES = frozenset({400, 404, 413})
 REMEMBER_FAILURE_S = 30.0
+# The same for "not now, come again then": just long enough for the try that follows the hanging up (0.6 s, claude-code facts §1.9).
+PASSING_STATUSES = frozenset({503, 529})
+REMEMBER_PASSING_S = 3.0
 
 
 @dataclass(slots=True)
@@ -64,7 +67,7 @@ class Pipeline:
         self._tenant = hashlib.blake2b(config.token.encode(), digest_size=32, person=b"llmhost-tenant").digest()
         self._flights: dict[str, Flight] = {}
         self._failures: dict[str, tuple[ApiError, float]] = {}
-        metrics.watch_backend(backend.node_id or backend.kind, lambda: backend.health().state == "ok")
+        metrics.watch_backend(backend)
 
     async def serve(self, body: dict[str, Any], raw: bytes, headers: dict[bytes, bytes]) -> Served:
         """Find or begin the answer. Raises ApiError (unknown model, a failure just remembered)."""
@@ -149,8 +152,7 @@ class Pipeline:
         if self._flights.get(key) is flight:
             del self._flights[key]
         if flight.error is not None:
-            if flight.frames and flight.error.status in LASTING_STATUSES:
-                self._failures[key] = (flight.error, time.monotonic() + REMEMBER_FAILURE_S)
+            self._remember(key, flight)
             return
         # Another model may have been loaded since the key was made: its answer belongs to another key.
         if self.cache is not None and asked.permission.store and flight.call.served == asked.identity:
@@ -158,6 +160,15 @@ class Pipeline:
                 self.cache.keep(key, answer_of(b"".join(flight.frames), flight.seconds))
             except IncompleteAnswer:
                 self.metrics.unstorable()
+
+    def _remember(self, key: str, flight: Flight) -> None:
+        error = flight.error
+        if error is None or not flight.frames:
+            return
+        if error.status in LASTING_STATUSES:
+            self._failures[key] = (error, time.monotonic() + REMEMBER_FAILURE_S)
+        elif error.status in PASSING_STATUSES and error.retry_after is not None and not flight.block_was_completed():
+            self._failures[key] = (error, time.monotonic() + REMEMBER_PASSING_S)
 
     def _raise_remembered(self, key: str) -> None:
         if not self._failures:

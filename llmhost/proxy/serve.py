@@ -46,9 +46,11 @@ def run(config: ServerConfig) -> int:
     set_up_logging(as_json=config.log_json, level=config.log_level)
     # Hanging up in the middle of a stream is how a broken answer is told (messages_route); uvicorn reports each as an error of ours.
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.getMessage() != HUNG_UP)
-    listener = listen(config)
+    listeners = [listen(config)]
     with _removed_at_the_end(config), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config, listener))
+        if config.also_port is not None:
+            listeners.append(_tcp_socket("127.0.0.1", config.also_port))
+        return runner.run(_serve(config, listeners))
 
 
 def listen(config: ServerConfig) -> socket.socket:
@@ -58,7 +60,13 @@ def listen(config: ServerConfig) -> socket.socket:
     elif config.socket is not None:
         listener = _unix_socket(Path(config.socket))
     else:
-        listener = socket.create_server((config.host, config.port or 0), backlog=BACKLOG, reuse_port=False)
+        listener = _tcp_socket(config.host, config.port or 0)
+    listener.setblocking(False)
+    return listener
+
+
+def _tcp_socket(host: str, port: int) -> socket.socket:
+    listener = socket.create_server((host, port), backlog=BACKLOG, reuse_port=False)
     listener.setblocking(False)
     return listener
 
@@ -105,18 +113,20 @@ def _removed_at_the_end(config: ServerConfig) -> Iterator[None]:
                 path.unlink()
 
 
-async def _serve(config: ServerConfig, listener: socket.socket) -> int:
-    server = GentleServer(_uvicorn_config(config))
+async def _serve(config: ServerConfig, listeners: list[socket.socket]) -> int:
+    also_port = listeners[1].getsockname()[1] if len(listeners) > 1 else None
+    server = GentleServer(_uvicorn_config(config, also_port))
     if config.lifeline:
         loop = asyncio.get_running_loop()
         _watch_lifeline(lambda: loop.call_soon_threadsafe(_stop, server))
-    log.info("listening", extra={"address": _address(config, listener), "placement": config.name})
+    also = {} if also_port is None else {"also_port": also_port}
+    log.info("listening", extra={"address": _address(config, listeners[0]), "placement": config.name, **also})
     # what was imported lives as long as the process: keep the collector from walking through it again and again
     gc.collect()
     gc.freeze()
     # Parsing one request of 80 KB makes thousands of objects, none of them cyclic: the default of 700 would look through them in vain.
     gc.set_threshold(50_000, 20, 50)
-    await server.serve(sockets=[listener])
+    await server.serve(sockets=listeners)
     if server.interrupted:
         return INTERRUPTED
     return 0 if server.started else 1
@@ -149,13 +159,13 @@ class GentleServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _uvicorn_config(config: ServerConfig) -> uvicorn.Config:
-    backend = open_backend(config.backend, config.timing)
+def _uvicorn_config(config: ServerConfig, also_port: int | None) -> uvicorn.Config:
+    backend = open_backend(config.backend, config.timing, config.nodes)
     cache = None
     if config.cache.enabled:
         cache = ExactCache(open_store(config.cache, config.token.encode()), config.cache.ttl_s)
     pipeline = Pipeline(config, backend, cache, Metrics(backend.kind))
-    app = build_app(pipeline, ServerStatus(config, pipeline), config.token, config.allowed_hosts)
+    app = build_app(pipeline, ServerStatus(config, pipeline, also_port), config.token, config.allowed_hosts)
     return uvicorn.Config(
         app,
         loop="none",

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from llmhost import __version__
-from llmhost.backends.base import Backend
+from llmhost.backends.base import Backend, HasNodes
 from llmhost.cache.base import StoreStatus
+from llmhost.core.gpu import GpuWatch
 from llmhost.core.server_config import ServerConfig
 from llmhost.proxy.pipeline import Pipeline
 
@@ -18,10 +19,21 @@ CACHE_OFF = StoreStatus("memory", "off", None, None)
 class ServerStatus:
     """Answers from memory; only the cache store is asked, within its own time-out."""
 
-    def __init__(self, config: ServerConfig, pipeline: Pipeline) -> None:
+    def __init__(self, config: ServerConfig, pipeline: Pipeline, also_port: int | None = None) -> None:
         self._config = config
         self._pipeline = pipeline
+        self._also_port = also_port
         self._since = time.monotonic()
+        self._gpu = GpuWatch() if config.gpu else None
+
+    def start(self) -> None:
+        """Begin looking at the graphics cards, if told to."""
+        if self._gpu is not None:
+            self._gpu.start()
+
+    def stop(self) -> None:
+        if self._gpu is not None:
+            self._gpu.stop()
 
     @property
     def backend(self) -> Backend:
@@ -62,7 +74,19 @@ class ServerStatus:
             "cache": await self._cache(),
             "prefix": self._prefix(),
             "requests": self._pipeline.metrics.requests(),
+            **self._placement(),
         }
+
+    def _placement(self) -> dict[str, Any]:
+        """What only a gateway (`nodes`), only a node (`gpu`, None while unknown) or only a server with two places (`also_port`) has."""
+        found: dict[str, Any] = {}
+        if isinstance(self.backend, HasNodes):
+            found["nodes"] = [asdict(reading) for reading in self.backend.nodes()]
+        if self._gpu is not None:
+            found["gpu"] = self._gpu.figures()
+        if self._also_port is not None:
+            found["also_port"] = self._also_port
+        return found
 
     async def _store(self) -> StoreStatus:
         return await self._pipeline.cache.status() if self._pipeline.cache else CACHE_OFF

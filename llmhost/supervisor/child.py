@@ -18,9 +18,10 @@ from typing import Any
 from llmhost.supervisor import listener as listening
 from llmhost.supervisor import logfile
 from llmhost.supervisor.backoff import BackOff
+from llmhost.supervisor.live import LivePart
 from llmhost.supervisor.prober import Prober, Reading
 from llmhost.supervisor.process import describe_exit, kill_group
-from llmhost.supervisor.spec import ChildSpec
+from llmhost.supervisor.spec import ChildSpec, Live, Probe
 
 LAST_LINES = 5
 AFTER_KILL_S = 2.0
@@ -46,6 +47,7 @@ class Child:
         events: logfile.EventLog,
         on_pid: Callable[[], None] = _nothing,
         back_off: BackOff | None = None,
+        amend: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     ) -> None:
         self.spec = spec
         self.listener = listener
@@ -64,6 +66,7 @@ class Child:
         self._last_lines: list[str] = []
         self._answered = False
         self._thread = threading.Thread(target=self._run, name=f"child {spec.name}", daemon=True)
+        self._live = LivePart(spec, amend)
         self.prober = self._make_prober()
 
     def start(self) -> None:
@@ -85,6 +88,21 @@ class Child:
             self._thread.join(AFTER_KILL_S)
         if self.prober:
             self.prober.stop()
+
+    def set_live(self, live: Live | None) -> None:
+        """Another live part; a running process is told soon, and again until it took it."""
+        if self._live.set(live):
+            self.told_anew()
+
+    def told_anew(self) -> None:
+        """What the live part comes to may have changed."""
+        if self.prober and not self._live.is_told():
+            self.prober.kick()
+
+    def reading(self) -> Any:
+        """The child's own last word about itself, or None."""
+        reading = self.prober.reading if self.prober else None
+        return reading.data if reading and self.running() else None
 
     def running(self) -> bool:
         process = self._process
@@ -108,7 +126,7 @@ class Child:
                 "next_try_at": _rfc3339(self._next_try_at) if self._next_try_at else None,
                 "last_lines": self._last_lines,
                 "port": self._port,
-                "reading": reading.data if reading and self.running() else None,
+                "reading": self.reading(),
             }
 
     def _state(self, reading: Reading | None) -> str:
@@ -129,9 +147,14 @@ class Child:
         probe = self.spec.probe
         if probe is None:
             return None
-        return Prober(probe, probe.address or f"{listening.HOST}:{self._port}", self.running, self._heard)
+        return Prober(probe, self._address(probe), self.running, self._heard)
+
+    def _address(self, probe: Probe) -> str:
+        return probe.address or f"{listening.HOST}:{self._port}"
 
     def _heard(self, reading: Reading) -> None:
+        if reading.ok and self.spec.probe and not self._live.tell(self._address(self.spec.probe)):
+            self._events.write("child_not_told", child=self.spec.name)
         if reading.ok and not self._answered:
             self._answered = True
             self._events.write("child_up", child=self.spec.name, pid=self.pid())
@@ -205,7 +228,9 @@ class Child:
     def _send_config(self, process: subprocess.Popen[bytes]) -> None:
         if self.spec.config is None or process.stdin is None:
             return
-        config = {**self.spec.config, "fd": self.listener.fileno()} if self.listener else self.spec.config
+        config = {**self.spec.config, **self._live.begin()}
+        if self.listener:
+            config["fd"] = self.listener.fileno()
         with contextlib.suppress(OSError):  # it ended at once: its exit code says more than our broken pipe
             process.stdin.write(json.dumps(config).encode() + b"\n")
             process.stdin.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import threading
 import time
@@ -18,6 +19,11 @@ from llmhost.supervisor.child import Child
 from llmhost.supervisor.spec import ChildSpec
 
 HOUSEKEEPING_S = 10.0
+Amend = Callable[[str, dict[str, Any]], dict[str, Any]]
+
+
+def _as_it_is(name: str, body: dict[str, Any]) -> dict[str, Any]:
+    return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,7 @@ class _Wanted:
     listener: socket.socket | None
 
     def is_running_as(self, child: Child) -> bool:
+        """Whether that process is what is wanted; its live part may differ."""
         return child.listener is self.listener and child.spec.without_listen() == self.spec.without_listen()
 
 
@@ -46,10 +53,27 @@ class Children:
         self._retired: list[socket.socket] = []
         self._closing = False
         self._grace_s: dict[str, float] = {}
+        self._amend: Amend = _as_it_is
         self._thread = threading.Thread(target=self._run, name="children", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def amend_live(self, amend: Amend) -> None:
+        """Let the live part of every child be what `amend` makes of it. Call `live_changed` whenever that is something else."""
+        self._amend = amend
+
+    def live_changed(self) -> None:
+        """Tell every child that takes it what its live part is now, unless it knows. Does not wait."""
+        with self._lock:
+            running = list(self._running.values())
+        for child in running:
+            child.told_anew()
+
+    def readings(self) -> dict[str, Any]:
+        """By name, what each child said of itself last."""
+        with self._lock:
+            return {name: child.reading() for name, child in self._running.items()}
 
     def apply(self, specs: list[ChildSpec], *, keep: bool = False) -> dict[str, Any]:
         """Want exactly these. With `keep`, those already wanted under the same name stay as they are.
@@ -64,8 +88,15 @@ class Children:
             after = self._resolve(specs, keep)
             self._wanted = after
             self._retire_listeners(before)
+            self._pass_on_live()
             self._changed.notify_all()
             return _difference(before, after)
+
+    def _pass_on_live(self) -> None:
+        for name, child in self._running.items():
+            wanted = self._wanted.get(name)
+            if wanted is not None and wanted.is_running_as(child):
+                child.set_live(wanted.spec.live)
 
     def close(self, grace_s: dict[str, float] | None = None) -> None:
         """Want nothing any more, and wait until all are gone. `grace_s` overrides the children's own, by name."""
@@ -177,7 +208,8 @@ class Children:
                     self._start(name, wanted)
 
     def _start(self, name: str, wanted: _Wanted) -> None:
-        child = Child(wanted.spec, self._log_dir, wanted.listener, self._events, self._on_pid)
+        amend = functools.partial(self._amend, name)
+        child = Child(wanted.spec, self._log_dir, wanted.listener, self._events, self._on_pid, amend=amend)
         # The order of `_running` is the order of `_wanted` only while nothing was replaced; a replaced node must come before the gateway.
         self._running[name] = child
         order = list(self._wanted)
@@ -214,6 +246,7 @@ def _difference(before: dict[str, _Wanted], after: dict[str, _Wanted]) -> dict[s
         "started": [name for name in after if name not in before],
         "replaced": [name for name in both if not same(name)],
         "kept": [name for name in both if same(name)],
+        "told": [name for name in both if same(name) and before[name].spec.live != after[name].spec.live],
         "removed": [name for name in before if name not in after],
         "ports": {name: listening.port_of(one.listener) for name, one in after.items() if one.listener},
     }

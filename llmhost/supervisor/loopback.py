@@ -50,6 +50,8 @@ def request(
         connection.request(method, path, body=_payload(body), headers=_headers(token, body, headers))
         response = connection.getresponse()
         return Answer(response.status, _parse(response.read(MAX_ANSWER)))
+    except http.client.RemoteDisconnected as error:
+        raise ConnectionResetError("it hung up without an answer") from error
     except http.client.HTTPException as error:
         raise OSError(f"not an HTTP answer: {type(error).__name__}") from error
     finally:

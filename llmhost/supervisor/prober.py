@@ -18,21 +18,36 @@ TIMEOUT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One answer. `asked_at` is monotonic seconds; `vanished` = its socket file is not there any more."""
+    """One answer. `asked_at` is monotonic seconds; `vanished` = its socket file is not there any more.
+
+    `fault` tells failures apart: `refused` (nobody there, or it hung up at once), `silent` (no answer in time), `bad` (a strange one).
+    """
 
     asked_at: float
     ok: bool
     data: Any = None
     error: str = ""
     vanished: bool = False
+    fault: str = ""
 
 
 class Prober:
-    """A thread with the last reading. `running` says whether there is a process to ask; `heard` is told each reading."""
+    """A thread with the last reading. `running` says whether there is a process to ask; `heard` is told each reading.
+
+    It is asked every `every_s` seconds, and every `starting_s` while it does not answer.
+    """
 
     def __init__(
-        self, probe: Probe, address: str, running: Callable[[], bool], heard: Callable[[Reading], None]
+        self,
+        probe: Probe,
+        address: str,
+        running: Callable[[], bool],
+        heard: Callable[[Reading], None],
+        *,
+        every_s: float = INTERVAL_S,
+        starting_s: float = STARTING_INTERVAL_S,
     ) -> None:
+        self._every_s, self._starting_s = every_s, starting_s
         self._probe = probe
         self._address = address
         self._running = running
@@ -87,7 +102,7 @@ class Prober:
 
     def _pause(self) -> float:
         answered = self._reading is not None and self._reading.ok
-        return INTERVAL_S if answered or not self._running() else STARTING_INTERVAL_S
+        return self._every_s if answered or not self._running() else self._starting_s
 
     def _keep(self, reading: Reading) -> None:
         with self._changed:
@@ -100,9 +115,17 @@ class Prober:
         try:
             answer = request(self._address, "GET", self._probe.path, token=self._probe.token, timeout_s=TIMEOUT_S)
         except FileNotFoundError:
-            return Reading(now, False, error="its socket is not there", vanished=True)
+            return Reading(now, False, error="its socket is not there", vanished=True, fault="refused")
         except OSError as error:
-            return Reading(now, False, error=error.strerror or str(error) or type(error).__name__)
+            words = error.strerror or str(error) or type(error).__name__
+            return Reading(now, False, error=words, fault=_fault_of(error))
         if answer.status != 200:
-            return Reading(now, False, answer.data, f"it answered {self._probe.path} with status {answer.status}")
+            words = f"it answered {self._probe.path} with status {answer.status}"
+            return Reading(now, False, answer.data, words, fault="bad")
         return Reading(now, True, answer.data)
+
+
+def _fault_of(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "silent"
+    return "refused" if isinstance(error, ConnectionError) else "bad"

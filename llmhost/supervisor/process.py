@@ -18,7 +18,8 @@ _THREADS = 20 - 3  # num_threads
 _STARTED = 22 - 3  # starttime, in clock ticks since boot
 # A clock set by hand or by NTP moves the moment the machine seems to have started.
 BOOT_SLACK_S = 30.0
-_OURS = ("llmhost.proxy", "llmhost.tunnel.", "llmhost.supervisor")
+_OURS = ("llmhost.proxy", "llmhost.tunnel.", "llmhost.supervisor")  # modules, by the beginning of their names
+_OUR_SSH = "HostKeyAlias=llmhost-"
 
 
 def alive(pid: int) -> bool:
@@ -105,7 +106,8 @@ def is_ours(pid: int, birth: str | None) -> bool:
     Both are asked because a number may have been given to somebody else's process since.
     """
     command = command_of(pid)
-    runs_ours = any(flag == "-m" and module in _OURS for flag, module in itertools.pairwise(command))
+    runs_ours = any(flag == "-m" and module.startswith(_OURS) for flag, module in itertools.pairwise(command))
+    runs_ours = runs_ours or any(argument.startswith(_OUR_SSH) for argument in command)
     return runs_ours and birth in (None, birth_of(pid))
 
 

@@ -3,9 +3,12 @@
 Requests have `op` and `version` (the client's). Replies have `ok`; a failed one has `error` {code, message, hint}.
 
     hello     → {version, pid, started_at, stopping}
-    status    → the same and {children, gpu}
-    wanted    → {children: [ChildSpec]}, with the ports that are bound; it carries the children's secrets
-    apply     {children: [ChildSpec], keep: bool} → {started, replaced, kept, removed, ports}
+    status    → the same and {children, gpu}, where it owns links {links} too
+    wanted    → {children: [ChildSpec]}, with the ports that are bound, and {links: [LinkSpec]}; it carries their secrets
+    apply     {children: [ChildSpec], links: [LinkSpec], keep: bool} → {started, replaced, kept, told, removed, ports}, {links: the same}.
+              What is not there (`children` or `links`) stays as it is; `told` are kept children whose live part is another
+    kick      {name: one link, or absent: all} → {kicked: [names]}; tries at once, also what had failed for good
+    refresh   {name: one link, or absent: all} → {refreshed: [names]}; another connection for each, no stream is cut
     stop      {grace_s: {NAME: seconds}} → {pids}; the connection ends when the supervisor has
     handover  {grace_s: {NAME: seconds}} → {pids}, with the lock's and the listening sockets' descriptors (SCM_RIGHTS); then as stop
 

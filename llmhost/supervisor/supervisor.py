@@ -26,6 +26,7 @@ from llmhost.supervisor import lock
 from llmhost.supervisor.children import Children
 from llmhost.supervisor.control import ControlServer, Reply
 from llmhost.supervisor.logfile import EventLog
+from llmhost.supervisor.part import MakePart, Surroundings, no_part
 from llmhost.supervisor.process import birth_of
 from llmhost.supervisor.spec import ChildSpec
 
@@ -45,7 +46,9 @@ class Places:
 class Supervisor:
     """Children, control socket and lock, from `run` to its end."""
 
-    def __init__(self, places: Places, lock_fd: int, adopted: list[socket.socket]) -> None:
+    def __init__(
+        self, places: Places, lock_fd: int, adopted: list[socket.socket], make_part: MakePart = no_part
+    ) -> None:
         self._places = places
         self._lock_fd = lock_fd
         self._events = EventLog(places.logs / "supervisor.log")
@@ -56,7 +59,10 @@ class Supervisor:
         self._wake_read, self._wake_write = os.pipe()
         self._end_reason = ""
         self._handed_over = False
+        self._writing = threading.Lock()
         self._grace_s: dict[str, float] = {}
+        here = Surroundings(places.socket.parent, places.logs, self._events, self._children, self._write_holder)
+        self._part = make_part(here)
         self._control = ControlServer(places.socket, self.handle, self._events)
 
     def run(self, ready: int | None = None) -> None:
@@ -64,6 +70,7 @@ class Supervisor:
         self._write_holder()
         self._take_signals()
         self._children.start()
+        self._part.start()
         self._gpu.start()
         self._control.start()
         self._events.write("supervisor_started", pid=os.getpid(), version=llmhost.__version__)
@@ -76,9 +83,10 @@ class Supervisor:
     def _write_holder(self) -> None:
         """Who we are and whom we run, for whoever finds the lock file after we were killed."""
         if not self._handed_over:
-            pid, pids = os.getpid(), tuple(self._children.pids())
+            pid, pids = os.getpid(), tuple(self._pids())
             births = {one: birth for one in (pid, *pids) if (birth := birth_of(one))}
-            lock.write_holder(self._lock_fd, lock.Holder(pid, llmhost.__version__, self._started_at, pids, births))
+            with self._writing:
+                lock.write_holder(self._lock_fd, lock.Holder(pid, llmhost.__version__, self._started_at, pids, births))
 
     def handle(self, message: dict[str, Any]) -> Reply:
         """Answer one request of the control socket (protocol.py)."""
@@ -86,24 +94,42 @@ class Supervisor:
         if operation == "hello":
             return Reply(self._hello())
         if operation == "status":
-            return Reply({**self._hello(), "children": self._children.view(REFRESH_S), "gpu": self._gpu.figures()})
+            return self._status()
         if operation == "wanted":
-            return Reply({"ok": True, "children": [spec.as_dict() for spec in self._children.wanted()]})
+            wanted = [spec.as_dict() for spec in self._children.wanted()]
+            return Reply({"ok": True, "children": wanted, **self._part.wanted()})
         if operation == "apply":
             return self._apply(message)
         if operation in ("stop", "handover"):
             return self._leave(operation, message)
+        reply = self._part.handle(operation, message)
+        if reply is not None:
+            return Reply({"ok": True, **reply})
         raise LlmhostError(f"this supervisor ({llmhost.__version__}) does not know {operation!r}.", code="bad_request")
 
     def _hello(self) -> dict[str, Any]:
         known = {"version": llmhost.__version__, "pid": os.getpid(), "started_at": self._started_at}
         return {"ok": True, **known, "stopping": self._ended.is_set()}
 
+    def _status(self) -> Reply:
+        deadline = time.monotonic() + REFRESH_S
+        self._part.ask_anew()
+        children = self._children.view(REFRESH_S)
+        known = {"children": children, "gpu": self._gpu.figures(), **self._part.view(deadline)}
+        return Reply({**self._hello(), **known})
+
     def _apply(self, message: dict[str, Any]) -> Reply:
-        specs = [ChildSpec.from_dict(one) for one in message["children"]]
-        result = self._children.apply(specs, keep=bool(message.get("keep")))
+        keep = bool(message.get("keep"))
+        apply_part = self._part.prepare(message, keep)  # whatever is wrong with it is told before anything has changed
+        result: dict[str, Any] = {}
+        if apply_part is None or message.get("children") is not None:
+            result = self._children.apply([ChildSpec.from_dict(one) for one in message["children"]], keep=keep)
+        result |= apply_part() if apply_part else {}
         self._events.write("applied", **result)
         return Reply({"ok": True, **result})
+
+    def _pids(self) -> list[int]:
+        return [*self._children.pids(), *self._part.pids()]
 
     def _leave(self, operation: str, message: dict[str, Any]) -> Reply:
         if self._ended.is_set():
@@ -113,7 +139,7 @@ class Supervisor:
         if operation == "handover":
             descriptors = [self._lock_fd, *(one.fileno() for one in self._children.listeners())]
             self._handed_over = True
-        pids = [os.getpid(), *self._children.pids()]
+        pids = [os.getpid(), *self._pids()]
         return Reply({"ok": True, "pids": pids}, descriptors, lambda: self._end(operation, grace_s))
 
     def _end(self, reason: str, grace_s: dict[str, float]) -> None:
@@ -135,6 +161,7 @@ class Supervisor:
     def _close(self) -> None:
         self._events.write("supervisor_stopping", reason=self._end_reason)
         self._children.close(self._grace_s)
+        self._part.close()  # after the children: what they do to the end goes through it
         self._gpu.stop()
         self._control.unlink()
         self._events.write(
@@ -174,8 +201,8 @@ def _detach() -> None:
         os._exit(0)
 
 
-def main(argv: list[str]) -> int:
-    """Run one until its end; the exit code."""
+def main(argv: list[str], make_part: MakePart = no_part) -> int:
+    """Run one until its end; the exit code. `make_part` makes what it does beside running children."""
     arguments = _arguments(argv)
     given = [one for one in (arguments.lock_fd, arguments.ready_fd, *arguments.listener_fd) if one is not None]
     _keep_from_children(given)
@@ -188,7 +215,7 @@ def main(argv: list[str]) -> int:
     adopted = [socket.socket(fileno=descriptor) for descriptor in arguments.listener_fd]
     places = Places(arguments.lock, arguments.socket, arguments.logs)
     try:
-        supervisor = Supervisor(places, lock_fd, adopted)
+        supervisor = Supervisor(places, lock_fd, adopted, make_part)
     except OSError as error:
         sys.stderr.write(f"cannot bind {places.socket}: {error.strerror or error}\n")
         lock.remove(places.lock, lock_fd)
@@ -197,8 +224,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def run_program(argv: list[str]) -> None:
+def run_program(argv: list[str], make_part: MakePart = no_part) -> None:
     """The end of the process: connections end with it, which is what a client waits for, so no thread may hold it up."""
-    code = main(argv)
+    code = main(argv, make_part)
     sys.stdout.flush()
     os._exit(code)

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from llmhost.core.errors import LlmhostError
-from llmhost.fleet.down import down
+from llmhost.fleet.down import Ending, down
 from llmhost.fleet.plan import UpRequest, make_plan
 from llmhost.fleet.status import status
 from llmhost.fleet.up import up
@@ -26,7 +26,7 @@ def bring_up(place, told=None, **flags):
 
 
 def take_down(place):
-    return down(place.settings(), place.paths, "default", [], False, Told())
+    return down(place.settings(), place.paths, Ending("default"), Told())
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from llmhost.supervisor import lock
 from llmhost.supervisor.backoff import BackOff
 from llmhost.supervisor.port_owner import port_owner
 from llmhost.supervisor.process import alive, birth_of, booted_at, command_of, describe_exit, end_orphans
-from llmhost.supervisor.spec import ChildSpec, Listen, Probe
+from llmhost.supervisor.spec import ChildSpec, Listen, Live, Probe
 from tests.support.system import wait_until
 
 
@@ -151,9 +151,8 @@ def test_an_unreadable_lock_text_is_no_holder(tmp_path, text):
 
 
 def test_a_spec_survives_the_control_socket():
-    spec = ChildSpec(
-        "gateway", ("a", "b"), {"token": "t"}, {"A": "1"}, Listen(8001, True), Probe("/x", None, "t"), ("/s",), 2.0
-    )
+    listen, probe, live = Listen(8001, True), Probe("/x", None, "t"), Live("/nodes", {"nodes": [{"token": "t"}]})
+    spec = ChildSpec("gateway", ("a", "b"), {"token": "t"}, {"A": "1"}, listen, probe, ("/s",), 2.0, live)
     assert ChildSpec.from_dict(json.loads(json.dumps(spec.as_dict()))) == spec
     assert "'t'" not in repr(spec)
 
@@ -182,16 +181,13 @@ def test_children_are_started_in_the_order_they_need_each_other(specs):
 
 def test_the_servers_are_told_what_to_be_on_standard_input_only(specs):
     node = ServerConfig.from_json(json.dumps(specs["node-n1"].config))
-    gateway = ServerConfig.from_json(json.dumps(specs["gateway"].config))
+    gateway = ServerConfig.from_json(json.dumps({**specs["gateway"].config, **specs["gateway"].live.body}))
     assert (node.backend.kind, node.backend.url, node.backend.model, node.backend.context) == (
         *("ollama", "http://127.0.0.1:11434", "m:1", 65_536),
     )
-    assert (gateway.backend.kind, gateway.backend.url, gateway.backend.token) == (
-        "node",
-        f"unix:{node.socket}",
-        "node-token",
-    )
-    assert (node.token, gateway.token, gateway.backend.node_id) == ("node-token", "gateway-token", "n1")
+    assert gateway.backend.kind == "fleet"
+    assert [(one.id, one.url, one.token) for one in gateway.nodes] == [("n1", f"unix:{node.socket}", "node-token")]
+    assert (node.token, gateway.token) == ("node-token", "gateway-token")
     assert node.lifeline
     assert gateway.lifeline
     assert not node.cache.enabled

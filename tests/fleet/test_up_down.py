@@ -17,7 +17,7 @@ import pytest
 from llmhost.core.errors import LlmhostError, NotReady, UsageError
 from llmhost.core.ledger import Ledger
 from llmhost.fleet.access import ensure_gateway, gateway_request
-from llmhost.fleet.down import down
+from llmhost.fleet.down import Ending, down
 from llmhost.fleet.plan import UpRequest, make_plan
 from llmhost.fleet.status import status
 from llmhost.fleet.up import up
@@ -38,7 +38,7 @@ def bring_up(place, told=None, **flags):
 
 
 def take_down(place, *nodes, everything=False):
-    return down(place.settings(), place.paths, "default", list(nodes), everything, Told())
+    return down(place.settings(), place.paths, Ending("default", nodes, everything), Told())
 
 
 def look(place):
@@ -100,8 +100,9 @@ def test_up_without_any_option_keeps_what_is_up(fleet):
 
 def test_another_window_replaces_the_node_and_keeps_the_port(fleet):
     url = look(fleet)["gateway"]["url"]
+    gateway = fleet.child("gateway")["pid"]
     result = bring_up(fleet, context=100_000)
-    assert result.data["did"]["replaced"] == ["node-n1", "gateway"]
+    assert (result.data["did"]["replaced"], fleet.child("gateway")["pid"]) == (["node-n1"], gateway)
     assert result.data["gateway"]["url"] == url
     assert (result.data["gateway"]["context"], result.data["nodes"][0]["context"]) == (100_000, 100_000)
 
@@ -481,7 +482,7 @@ def test_down_leaves_nothing_and_twice_is_fine(place):
     port = free_port()
     bring_up(place, gateway_port=port)
     result = take_down(place)
-    expected = {"id": "n1", "instance_id": None, "spent_usd": 0.0, "verified": True}
+    expected = {"id": "n1", "instance_id": None, "spent_usd": 0.0, "verified": True, "kept": []}
     assert result.data == {"destroyed": [expected], "still_billing": []}
     assert result.exit_code == 0
     nothing_is_left(place, port)
@@ -522,7 +523,7 @@ def test_down_of_a_node_that_is_not_there_is_wrong_without_a_ledger_too(place):
 
 
 def test_down_of_another_fleet_leaves_this_one_alone(fleet):
-    result = down(fleet.settings(), fleet.paths, "other", [], False, Told())
+    result = down(fleet.settings(), fleet.paths, Ending("other"), Told())
     assert (result.data["destroyed"], result.exit_code) == ([], 0)
     assert "'other'" in result.warnings[0]
     assert "llmhost down --fleet default" in result.warnings[0]
@@ -548,7 +549,7 @@ def test_a_node_that_cannot_get_ready_ends_with_7_and_its_log(place):
     with pytest.raises(NotReady) as failure:
         up(plan, settings, place.paths, Told())
     assert failure.value.exit_code == 7
-    assert "node-n1.log" in failure.value.message
+    assert ".log" in failure.value.message
     assert look(place)["fleet"]["nodes"] == []
 
 
@@ -576,11 +577,11 @@ def test_down_stops_everything_even_when_nothing_can_be_written(fleet):
 import json, resource
 from llmhost.core.paths import Paths
 from llmhost.core.settings import load_settings
-from llmhost.fleet.down import down
+from llmhost.fleet.down import Ending, down
 from llmhost.core.progress import SilentProgress
 settings, paths = load_settings({}), Paths.from_environment()
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-result = down(settings, paths, "default", [], False, SilentProgress())
+result = down(settings, paths, Ending("default"), SilentProgress())
 print(json.dumps([result.exit_code, result.errors[0]["code"]]))
 """
     done = subprocess.run([sys.executable, "-c", code], env=fleet.environ, cwd=ROOT, capture_output=True, text=True)

@@ -27,6 +27,6 @@ def node() -> Iterator[ProxyServer]:
 @pytest.fixture(scope="module")
 def gateway(node: ProxyServer) -> Iterator[ProxyServer]:
     """A gateway with an exact cache in memory, in front of `node`."""
-    timing = Timing(first_byte=0.5, ping=0.4, heartbeat=60)
+    timing = Timing(first_byte=0.5, ping=0.2, heartbeat=60)
     with short_dir() as path, gateway_of(node, path, cache=CacheConfig(), timing=timing) as server:
         yield server

@@ -7,9 +7,11 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
+
+Wedge = Literal["left before the headers", "left in the middle", "ended by an error"]
 
 
 @dataclass
@@ -36,8 +38,11 @@ def last(prompt_eval_count: int = 20, eval_count: int = 3, **fields: Any) -> byt
 @dataclass
 class FakeOllama:
     """`reply` is what the next chats get; `asked` are the bodies of those that came; `show`, `tags` and `running` what the other routes
-    tell. While `awake` is cleared it is as good as frozen. With `wedges` it
-    hangs, as 0.24.0 may, from a chat whose client left until the model is unloaded."""
+    tell. While `awake` is cleared it is as good as frozen.
+
+    Like the real one it has one slot, for which chats queue. The next chat to end as `wedges` says keeps it for good, as 0.24.0 may: until
+    the model is unloaded, which happens only once nobody is queueing for it.
+    """
 
     reply: Reply = field(default_factory=lambda: Reply([line("hi"), last()]))
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -48,15 +53,18 @@ class FakeOllama:
     load_status: int = 200
     tags: Any = None
     awake: asyncio.Event = field(default_factory=asyncio.Event)
-    wedges: bool = False
-    slot: asyncio.Event = field(default_factory=asyncio.Event)
+    wedges: Wedge | None = None
+    slot: asyncio.Lock = field(default_factory=asyncio.Lock)
+    clients: int = 0
+    knocks: int = 0
+    loaded: bool = False
+    expiring: bool = False
     unloaded: int = 0
     url: str = ""
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[FakeOllama]:
         self.awake.set()
-        self.slot.set()
         application = web.Application()
         application.add_routes(
             [
@@ -65,7 +73,7 @@ class FakeOllama:
                 web.get("/api/version", self._version),
                 web.post("/api/show", self._show),
                 web.post("/api/chat", self._chat),
-                web.post("/api/generate", self._unload),
+                web.post("/api/generate", self._generate),
             ]
         )
         runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
@@ -80,7 +88,7 @@ class FakeOllama:
 
     async def _ps(self, _: web.Request) -> web.Response:
         await self.awake.wait()
-        return web.json_response({"models": [self.running]})
+        return web.json_response({"models": [self.running] if self.loaded else []})
 
     async def _tags(self, _: web.Request) -> web.Response:
         known = {"models": [{"name": "fake:latest", "digest": self.running["digest"]}]}
@@ -95,32 +103,72 @@ class FakeOllama:
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         if not body["messages"]:
-            return web.json_response(
-                {"done": True} if self.load_status == 200 else {"error": "no memory"}, status=self.load_status
-            )
-        await self.slot.wait()
-        self.asked.append(body)
-        response = web.StreamResponse(status=self.reply.status)
-        await response.prepare(request)
-        for piece in self.reply.pieces:
-            await self.awake.wait()
-            await response.write(piece)
-            await asyncio.sleep(0)
-            if self.wedges:
-                await self._until_left()
-        if self.reply.breaks_off and request.transport is not None:
-            request.transport.abort()
+            return self._load()
+        async with self._slot() as hold:
+            self.asked.append(body)
+            if self.wedges == "left before the headers":
+                await self._until_left(hold)
+            response = web.StreamResponse(status=self.reply.status)
+            await response.prepare(request)
+            for piece in self.reply.pieces:
+                await self.awake.wait()
+                await response.write(piece)
+                await asyncio.sleep(0)
+                if self.wedges == "left in the middle":
+                    await self._until_left(hold)
+            if self.wedges == "ended by an error":
+                self._wedge(hold)
+            if self.reply.breaks_off and request.transport is not None:
+                request.transport.abort()
         return response
 
-    async def _until_left(self) -> None:
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[asyncio.Event]:
+        """The slot, once it is free; it is given back unless the event that comes with it is set."""
+        hold = asyncio.Event()
+        self.clients += 1
+        try:
+            slot = self.slot
+            await slot.acquire()
+            try:
+                yield hold
+            finally:
+                if not hold.is_set():
+                    slot.release()
+        finally:
+            self.clients -= 1
+            self._expire()
+
+    async def _until_left(self, hold: asyncio.Event) -> None:
         try:
             await asyncio.Event().wait()
         finally:  # the server cancels the handler of a client that is gone
-            self.wedges = False
-            self.slot.clear()
+            self._wedge(hold)
 
-    async def _unload(self, request: web.Request) -> web.Response:
-        assert (await request.json())["keep_alive"] == 0
-        self.unloaded += 1
-        self.slot.set()
-        return web.json_response({"done": True, "done_reason": "unload"})
+    def _wedge(self, hold: asyncio.Event) -> None:
+        self.wedges = None
+        hold.set()
+
+    def _load(self) -> web.Response:
+        if self.load_status != 200:
+            return web.json_response({"error": "no memory"}, status=self.load_status)
+        self.loaded, self.expiring = True, False
+        return web.json_response({"done": True, "done_reason": "load"})
+
+    async def _generate(self, request: web.Request) -> web.Response:
+        """An unload, or else a prompt that does not fit: that is found out only by whoever has the slot."""
+        body = await request.json()
+        if body.get("keep_alive") == 0 and not body.get("prompt"):
+            self.expiring = True
+            self._expire()
+            return web.json_response({"done": True, "done_reason": "unload"})
+        assert body["truncate"] is False
+        self.knocks += 1
+        async with self._slot():
+            return web.json_response({"error": "the input length exceeds the context length"}, status=400)
+
+    def _expire(self) -> None:
+        if self.expiring and not self.clients:
+            self.expiring = self.loaded = False
+            self.slot = asyncio.Lock()
+            self.unloaded += 1

@@ -1,8 +1,9 @@
 """A stand-in for a server process of ours: `python -m tests.support.fake_server [OPTIONS]`.
 
 It is started as the supervisor starts the real one (one JSON line on standard input, which then stays open as the lifeline; an inherited
-socket or a Unix path to listen on) and answers `/ready`, `/internal/status` and `GET /slow?SECONDS`. It appends what it was told to the
-file of `--record`, so that a test can see what really arrived in the process.
+socket or a Unix path to listen on) and answers `/ready`, `/internal/status` and `GET /slow?SECONDS`. It appends what it was told, at the
+start and by `PUT`, to the file of `--record`, so that a test can see what really arrived in the process. While the file named `refuses`
+in its configuration exists, it answers `PUT` with 503.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from urllib.parse import urlsplit
 
 class Handler(BaseHTTPRequestHandler):
     config: ClassVar[dict] = {}
+    record: ClassVar[str | None] = None
     busy = 0
+
+    def do_PUT(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        write_record(self.record, {"pid": os.getpid(), "live": body})
+        self.reply(503 if os.path.exists(self.config.get("refuses", "")) else 200, {})
 
     def do_GET(self):
         route = urlsplit(self.path)
@@ -68,6 +75,12 @@ def make_server(config):
     return server
 
 
+def write_record(path, what):
+    if path:
+        with open(path, "a") as file:
+            file.write(json.dumps(what) + "\n")
+
+
 def watch_input():
     while sys.stdin.buffer.read1(4096):
         pass
@@ -83,13 +96,11 @@ def main():
     parser.add_argument("--grandchild", action="store_true", help="start a process that would stay")
     options = parser.parse_args()
     config = json.loads(sys.stdin.buffer.readline())
-    if options.record:
-        with open(options.record, "a") as file:
-            file.write(json.dumps({"pid": os.getpid(), "config": config, "environ": dict(os.environ)}) + "\n")
+    write_record(options.record, {"pid": os.getpid(), "config": config, "environ": dict(os.environ)})
     if options.exit is not None:
         sys.stderr.write("the wheels came off\n")
         return options.exit
-    Handler.config = config
+    Handler.config, Handler.record = config, options.record
     server = make_server(config)
     server.daemon_threads = False  # closing waits for running requests
     if options.grandchild:

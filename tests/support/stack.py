@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from tests.support.claude import TIMEOUT_S, Run, TookTooLong, home_environment, run
+from tests.support.sshd import Sshd
 from tests.support.system import poll, processes_touching
 
 LLMHOST = str(Path(sys.executable).with_name("llmhost"))
@@ -59,6 +60,14 @@ class Stack:
 
     def up(self, *args: str) -> dict[str, Any]:
         return self.json("up", "--provider", "local", "--yes", *args)
+
+    def up_ssh(self, *machines: Sshd, more: tuple[str, ...] = ()) -> dict[str, Any]:
+        """`up --provider ssh` on these machines, with the key that lets a test in; one more call for each, as a key is one for all."""
+        data: dict[str, Any] = {}
+        for machine in machines:
+            where = ("--host", str(machine.target), "--identity", str(machine.client_key))
+            data = self.json("up", "--provider", "ssh", "--yes", *where, *more)
+        return data
 
     def status(self) -> dict[str, Any]:
         return self.json("status")

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from llmhost.backends.base import BackendHealth, Call, ModelInfo, PrefixReuse
 from llmhost.backends.http import Response, Upstream, UpstreamError, error_text
+from llmhost.backends.ollama.care import CLOSE_S, PROBE_S, Asked, CalledBack, Care
 from llmhost.backends.ollama.codec import Codec, Decoder, Encoded, LoadedModel, Outcome
 from llmhost.backends.ollama.codec_chat import ChatCodec
 from llmhost.backends.ollama.engine import HOLD_S, LOOK_S, POLL_S, Engine
 from llmhost.backends.ollama.failures import api_error, gone, unfinished
 from llmhost.backends.ollama.gate import Gate
 from llmhost.backends.ollama.prefixes import FIRST_GUESS, PrefixBook
+from llmhost.backends.ollama.served import model_info, stop_reason
 from llmhost.core.server_config import BackendConfig, Timing
 from llmhost.messages.documents import PdfShelf
 from llmhost.messages.errors import ApiError, prompt_too_long
@@ -32,7 +32,8 @@ from llmhost.messages.writer import usage
 # Kept between `estimate` and `generate` of the same request.
 BUILT_KEPT = 8
 BUILT_MAX_BYTES = 2_000_000
-PROBE_S = 15.0  # for one token of a prompt that the engine holds; its disk or its CPU may be slow
+# For an answer to begin. A prompt may take a slow CPU longer; but the engine reads on, so that asking again costs nothing.
+SILENT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,14 @@ class Built:
     model: LoadedModel
     prompt: Prompt
     encoded: Encoded
+    stream: bool
 
 
 class OllamaBackend:
     """See `llmhost.backends.base.Backend`.
 
-    Seconds: `poll_s` between looks at Ollama, `look_s` at most for one, `hold_s` at most that a request waits for a load.
+    Seconds: `poll_s` between looks at Ollama, `look_s` at most for one, `hold_s` at most that a request waits for a load; `probe_s`,
+    `close_s`: see `Care`; `silent_s` without the beginning of an answer after which Ollama is checked.
     """
 
     kind = "ollama"
@@ -63,6 +66,8 @@ class OllamaBackend:
         look_s: float = LOOK_S,
         hold_s: float = HOLD_S,
         probe_s: float = PROBE_S,
+        close_s: float = CLOSE_S,
+        silent_s: float = SILENT_S,
     ) -> None:
         if not config.url:
             raise ValueError("backend ollama needs Ollama's url")
@@ -71,26 +76,24 @@ class OllamaBackend:
         self._upstream = Upstream(config.url, config.token)
         self._book = PrefixBook(slots=config.parallel)
         self._probe_s = probe_s
-        self._probe: asyncio.Task[None] | None = None
-        self._settled = asyncio.Event()
-        self._settled.set()
-        self._under_way: set[asyncio.Timeout] = set()
+        self._silent_s = silent_s
         self._engine = Engine(
             self._upstream, config, self._book.forget, self._give_up, poll_s=poll_s, look_s=look_s, hold_s=hold_s
         )
+        self._care = Care(self._upstream, self._engine, probe_s=probe_s, hold_s=hold_s, close_s=close_s)
         self._codec: Codec = ChatCodec()
         self._gate = Gate()
         self._parallel = config.parallel
-        self._at_work = 0
         self._pdfs = PdfShelf()
         self._built: OrderedDict[int, Built] = OrderedDict()
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self._watch = asyncio.create_task(self._engine.run())
+        self._care.doubt()  # whoever used this Ollama before may have been killed in the middle of an answer
 
     async def aclose(self) -> None:
-        await self._settled.wait()  # whoever uses this Ollama next must not find it hanging
+        await self._care.aclose()
         if self._watch is not None:
             self._watch.cancel()
             with suppress(asyncio.CancelledError):
@@ -125,17 +128,27 @@ class OllamaBackend:
 
     async def generate(self, call: Call) -> AsyncIterator[bytes]:
         """The frames of one answer. A request without tools steps back for one with."""
-        await self._settled.wait()
+        built = await self._accepted(call)
+        # An answer taken whole is silent until its end; and asking a second time is enough to be rid of whatever hung.
+        patience = self._silent_s if built.stream else None
+        async with self._gate.passing(main=bool(built.prompt.tools)):
+            while True:
+                while not self._care.certain or built.model is not self._engine.loaded:
+                    await self._care.certainty()
+                    built = await self._accepted(call)
+                try:
+                    async with aclosing(self._answer(call, built, patience)) as frames:
+                        async for frame in frames:
+                            yield frame
+                    return
+                except CalledBack:
+                    patience = None
+
+    async def _accepted(self, call: Call) -> Built:
         built = await self._prepared(call.body)
         call.served = model_info(built.model, self._codec.name).identity
         self._refuse_overflow(built)
-        async with self._gate.passing(main=bool(built.prompt.tools)), aclosing(self._answer(call, built)) as frames:
-            self._at_work += 1
-            try:
-                async for frame in frames:
-                    yield frame
-            finally:
-                self._at_work -= 1
+        return built
 
     async def _prepared(self, body: dict[str, Any]) -> Built:
         loaded = await self._engine.model()
@@ -163,7 +176,7 @@ class OllamaBackend:
         # Whoever takes the answer whole needs no line per token; only an answer that we may have to cut short must be watched growing.
         stream = body.get("stream") is True or bool(prompt.stop) or not prompt.tool_choice.parallel
         encoded = self._book.known(self._codec.encode(prompt, model, stream=stream))
-        return Built(body, model, prompt, encoded)
+        return Built(body, model, prompt, encoded, stream)
 
     def _refuse_overflow(self, built: Built) -> None:
         """Only what is certain: a wrong refusal would make Claude Code compact for nothing. Ollama itself refuses the rest."""
@@ -171,69 +184,43 @@ class OllamaBackend:
         if self._book.at_least(built.encoded) > window:
             raise prompt_too_long(self._book.estimate(built.encoded), window)
 
-    async def _answer(self, call: Call, built: Built) -> AsyncGenerator[bytes, None]:
+    async def _answer(self, call: Call, built: Built, patience: float | None) -> AsyncGenerator[bytes, None]:
+        """The frames. Raises CalledBack, before the first, when the request has to make way for a check of Ollama."""
         decoder = self._codec.decoder(built.prompt, call.writer)
-        read = True
+        asked = Asked(patience)
+        read = doubtful = True
         try:
             async with (
-                self._watched(),
+                self._care.asking(asked),
                 self._upstream.stream("POST", built.encoded.path, built.encoded.body) as response,
             ):
+                self._care.begun(asked)
                 if response.status != 200:
-                    read = False
+                    read, doubtful = False, response.status == 500  # any other it says before it has the slot, or after
                     raise self._refused(response.status, await response.read(), built)
                 yield b""
                 async with aclosing(self._frames(response, decoder)) as pieces:
                     async for frames in pieces:
                         yield frames
             last = await self._finished(call, built, decoder)
-            read = False
-        except (GeneratorExit, asyncio.CancelledError):
-            if decoder.outcome.pieces:
-                self._look_after(built)
-            raise
+            read = doubtful = False
         except TimeoutError:
+            if asked.called_back:
+                doubtful = False  # it was for a check that goes on
+                raise CalledBack from None
             raise gone("it has stopped answering") from None
         except UpstreamError as error:
-            read = not error.refused
+            read = doubtful = not error.refused
             raise self._broken(error) from error
         finally:
             if read:  # given up on the way: Ollama reads a prompt to its end all the same
                 self._book.record(built.encoded, self._book.estimate(built.encoded), exact=False)
+            if doubtful:
+                self._care.doubt()
         yield last
 
-    def _look_after(self, built: Built) -> None:
-        """Check, once a client has left in the middle of an answer, that Ollama goes on.
-
-        0.24.0 sometimes does not: the goroutine that answers stays blocked on the piece nobody takes and keeps the model's only slot, so
-        every later request hangs while `/api/ps` looks healthy (1 in 200 cancels here, one in a dozen on a loaded machine). New requests
-        wait for the check; where others are at work their own progress shows it, and it is left out.
-        """
-        if self._at_work > 1 or not self._settled.is_set():
-            return
-        self._settled.clear()
-        self._probe = asyncio.create_task(self._settle(built))
-
-    async def _settle(self, built: Built) -> None:
-        try:
-            await self._recount(built)
-        finally:
-            self._settled.set()
-
-    @asynccontextmanager
-    async def _watched(self) -> AsyncIterator[None]:
-        """Ends the block with TimeoutError once the watch finds Ollama gone: a frozen one would never end an answer itself."""
-        async with asyncio.timeout(None) as limit:
-            self._under_way.add(limit)
-            try:
-                yield
-            finally:
-                self._under_way.discard(limit)
-
     def _give_up(self) -> None:
-        now = asyncio.get_running_loop().time()
-        for limit in self._under_way:
-            limit.reschedule(now)
+        self._care.give_up()
 
     async def _frames(self, response: Response, decoder: Decoder) -> AsyncGenerator[bytes, None]:
         """Until the last line, or until what came is enough: leaving the stream early stops Ollama."""
@@ -275,21 +262,19 @@ class OllamaBackend:
     async def _recount(self, built: Built) -> int:
         """Asks for the same prompt once more, for one token: the engine holds it all, so this costs about as much as one token does.
 
-        Not so when another request is waiting for the slot: it would have it first, and then the whole prompt had to be read anew. No
-        answer at all means that Ollama hangs, which only loading the model again ends.
+        Not so when another request is waiting for the slot: it would have it first, and then the whole prompt had to be read anew. An
+        answer also tells that Ollama goes on after ours was left.
         """
-        if self._at_work > self._parallel:
+        if len(self._care.asked) >= self._parallel:
+            self._care.doubt()
             return self._book.estimate(built.encoded)
         once = self._codec.encode(replace(built.prompt, max_tokens=0), built.model, stream=False)
         try:
             answer = await self._upstream.json("POST", once.path, orjson.loads(once.body), timeout=self._probe_s)
             return int(answer["prompt_eval_count"])
-        except UpstreamError as error:
-            if error.timed_out:
-                await self._engine.restart("Ollama has not come back from an answer that was left")
-        except (KeyError, TypeError):
-            pass
-        return self._book.estimate(built.encoded)
+        except (UpstreamError, KeyError, TypeError):
+            self._care.doubt()
+            return self._book.estimate(built.encoded)
 
     def _refused(self, status: int, content: bytes, built: Built) -> ApiError:
         message = error_text(content) or f"status {status}"
@@ -304,33 +289,3 @@ class OllamaBackend:
             return gone(error.message)
         self._engine.suspect()
         return ApiError(502, f"Ollama broke off: {error.message}")
-
-
-def stop_reason(outcome: Outcome, num_predict: int, *, saw_tool: bool) -> str:
-    """Why the answer ended. Ollama says `length` both at the limit we set and at the window's end; only the first has that many tokens."""
-    if outcome.cut == "stop_sequence":
-        return "stop_sequence"
-    final = outcome.final or {}
-    if final.get("done_reason") != "length":
-        return "tool_use" if saw_tool else "end_turn"
-    return "max_tokens" if int(final.get("eval_count") or 0) >= num_predict else "model_context_window_exceeded"
-
-
-@lru_cache(maxsize=8)  # asked for several times a request
-def model_info(loaded: LoadedModel, codec: str) -> ModelInfo:
-    """The model as the seam shows it."""
-    return ModelInfo(
-        id=loaded.name,
-        digest=answer_digest(loaded, codec),
-        context=loaded.context,
-        max_output=loaded.max_output,
-        vision=loaded.vision,
-        tools=loaded.tools,
-        thinking=loaded.thinking,
-        created_at=loaded.created_at,
-    )
-
-
-def answer_digest(model: LoadedModel, codec: str) -> str:
-    """Changes whenever the same request may be answered differently: other weights, another Ollama, another way of asking."""
-    return hashlib.sha256("\n".join((model.digest, model.version, codec)).encode()).hexdigest()

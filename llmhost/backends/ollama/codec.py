@@ -22,7 +22,7 @@ class LoadedModel:
 
     `context` is the window in tokens that `/api/ps` reports; `num_ctx` what every request asks for (None: Ollama's own choice), always
     the same, because a request that asks for another window makes Ollama load the model anew. `digest` is the manifest's, `version`
-    that of Ollama. `renderer` is Ollama's name, "" for a model with a template.
+    that of Ollama. `renderer` is Ollama's name, "" for a model with a template; `format` that of the weights.
     """
 
     name: str
@@ -35,6 +35,7 @@ class LoadedModel:
     tools: bool = True
     thinking: bool = False
     family: str = ""
+    format: str = ""
     renderer: str = ""
     version: str = ""
     created_at: str = "2026-01-01T00:00:00Z"

@@ -14,6 +14,7 @@ from llmhost.backends.http import Upstream, UpstreamError
 from llmhost.backends.ollama import catalog
 from llmhost.backends.ollama.codec import LoadedModel
 from llmhost.backends.ollama.failures import gone
+from llmhost.backends.ollama.listing import entry_of, is_named, loaded_model, tag_of, weights_of
 from llmhost.core.server_config import BackendConfig
 from llmhost.messages.errors import ApiError, model_unknown, overloaded, unavailable
 
@@ -25,10 +26,10 @@ LOOK_S = 5.0  # an answer that takes longer is a miss
 MISSES = 3  # looks without an answer in time after which Ollama counts as gone
 GRACE_S = 20.0  # an Ollama started together with us needs a while before it answers
 UNLOAD_S = 30.0
+UNLOAD_POLL_S = 0.1
 LOAD_TIMEOUT_S = 900.0  # 19 GB from a slow disk
 HOLD_S = 60.0
 LOADING_RETRY_S = 10.0
-MAX_OUTPUT = 32_000  # what Claude Code asks of a model it does not know
 
 
 class ModelMissing(Exception):
@@ -62,6 +63,7 @@ class Engine:
         self._look_s = look_s
         self._hold_s = hold_s
         self._weights: list[Any] = []
+        self._unwanted: str | None = None  # the model that is to be unloaded before it is loaded again
         self._failure: ApiError | None = None
         self._reached = False
         self._wake = asyncio.Event()
@@ -109,15 +111,19 @@ class Engine:
         self._unreachable(error)
         self._wake.set()
 
-    async def restart(self, reason: str) -> None:
-        """Unload the model and load it anew: what ends a request that Ollama itself no longer ends. Raises nothing."""
+    async def once_loaded(self) -> LoadedModel:
+        """The loaded model, however long it takes."""
+        while self.loaded is None:
+            await self._changed.wait()
+        return self.loaded
+
+    def restart(self, reason: str) -> None:
+        """Have the model unloaded and loaded anew: what ends a request that Ollama itself no longer ends. Begins at once."""
         if self.loaded is None:
             return
-        log.warning("%s: loading %s again", reason, self.loaded.name)
-        name, self.loaded = self.loaded.name, None
-        self._starting(f"loading {name} again ({reason})")
-        with suppress(UpstreamError):
-            await self._upstream.json("POST", "/api/generate", {"model": name, "keep_alive": 0}, timeout=UNLOAD_S)
+        log.warning("%s must be loaded again: %s", self.loaded.name, reason)
+        self._unwanted, self.loaded = self.loaded.name, None
+        self._starting(f"loading {self._unwanted} again ({reason})")
         self._wake.set()
 
     def suspect(self) -> None:
@@ -133,15 +139,20 @@ class Engine:
     async def _look(self) -> None:
         running = await self._running()
         self._reached, self._missed = True, 0
+        if self._unwanted is not None and not await self._unload(self._unwanted):
+            self._starting(
+                f"{self._unwanted} hangs, and Ollama cannot unload it while other clients of its wait for answers"
+            )
+            return
         if self.loaded is None:
             await self._load()
             return
         if running is None:
             return
-        entry = _entry(running, self.loaded.name, self._weights)
+        entry = entry_of(running, self.loaded.name, self._weights)
         if entry is None and not str(self._config.keep_alive).startswith("-"):
             return  # with a finite keep-alive Ollama unloads an idle model, as it was told to, and loads it at the next request
-        if entry is None or (_is_named(entry, self.loaded.name) and entry.get("digest") != self.loaded.digest):
+        if entry is None or (is_named(entry, self.loaded.name) and entry.get("digest") != self.loaded.digest):
             log.info("ollama has unloaded or changed %s: loading it again", self.loaded.name)
             self.loaded = None
             await self._load()
@@ -149,6 +160,21 @@ class Engine:
             log.info("ollama has loaded %s anew, with a window of %s", self.loaded.name, entry["context_length"])
             self.loaded = replace(self.loaded, context=int(entry["context_length"]))
             self._on_reload()
+
+    async def _unload(self, name: str) -> bool:
+        """Whether the model is gone. Ollama unloads it once no request is left, also one that waits for a slot that is never given back."""
+        try:
+            await self._upstream.json("POST", "/api/generate", {"model": name, "keep_alive": 0}, timeout=UNLOAD_S)
+        except UpstreamError as error:
+            if error.status is None:
+                raise
+        deadline = asyncio.get_running_loop().time() + UNLOAD_S
+        while entry_of(await self._running() or [], name, self._weights) is not None:
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(UNLOAD_POLL_S)
+        self._unwanted = None
+        return True
 
     async def _running(self) -> list[dict[str, Any]] | None:
         """What `/api/ps` lists; None where the server has no such route."""
@@ -167,17 +193,17 @@ class Engine:
 
     async def _load(self) -> None:
         name, tag, show = await self._choose()
-        self._weights = _weights(tag)
+        self._weights = weights_of(tag)
         longest = catalog.longest_context(show)
         context = self._config.context
         num_ctx = min(context, longest or context) if context else None
         self._starting(f"loading {name}")
         self._on_reload()
         await self._load_into_memory(name, num_ctx)
-        entry = _entry(await self._running() or [], name, self._weights) or {}
+        entry = entry_of(await self._running() or [], name, self._weights) or {}
         version = (await self._optional("/api/version") or {}).get("version")
         window = entry.get("context_length") or num_ctx or longest or 4_096
-        self._ready(_loaded(name, tag, show, window, num_ctx, self._config.keep_alive, str(version or "")))
+        self._ready(loaded_model(name, tag, show, window, num_ctx, self._config.keep_alive, str(version or "")))
 
     async def _choose(self) -> tuple[str, dict[str, Any], dict[str, Any]]:
         """Name, entry of `/api/tags` and `/api/show` of the model to serve. Raises ModelMissing."""
@@ -188,9 +214,9 @@ class Engine:
             show = await self._upstream.json("POST", "/api/show", {"model": name})
             able = catalog.capabilities(show)
             if "tools" in able or self._config.model:
-                return name, _tag(models, name), show
+                return name, tag_of(models, name), show
             if "completion" in able:
-                usable.append((name, _tag(models, name), show))
+                usable.append((name, tag_of(models, name), show))
         if usable:
             return usable[0]
         raise ModelMissing(
@@ -235,54 +261,3 @@ class Engine:
         self.health, self._failure = health, failure
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def _is_named(model: dict[str, Any], name: str) -> bool:
-    return catalog.full_name(str(model.get("name"))) == catalog.full_name(name)
-
-
-def _weights(model: dict[str, Any]) -> list[Any]:
-    """What tells one file of weights from another, in `/api/tags` and `/api/ps` alike."""
-    details = model.get("details") or {}
-    return [details.get(key) for key in ("family", "parameter_size", "quantization_level")]
-
-
-def _entry(running: list[dict[str, Any]], name: str, weights: list[Any]) -> dict[str, Any] | None:
-    """The loaded model of this name, or the one that serves for it.
-
-    Two models made of the same weights share one engine, which `/api/ps` shows under the name it was first loaded for.
-    """
-    named = (model for model in running if _is_named(model, name))
-    same = (model for model in running if any(weights) and _weights(model) == weights)
-    return next(named, None) or next(same, None)
-
-
-def _tag(models: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    return next(model for model in models if model.get("name") == name)
-
-
-def _loaded(
-    name: str,
-    tag: dict[str, Any],
-    show: dict[str, Any],
-    window: int,
-    num_ctx: int | None,
-    keep_alive: str | int,
-    version: str,
-) -> LoadedModel:
-    able = catalog.capabilities(show)
-    return LoadedModel(
-        name=name,
-        digest=str(tag.get("digest") or ""),
-        context=window,
-        num_ctx=num_ctx,
-        keep_alive=keep_alive,
-        max_output=min(MAX_OUTPUT, window // 2),
-        vision="vision" in able,
-        tools="tools" in able,
-        thinking="thinking" in able,
-        family=str((show.get("details") or {}).get("family") or ""),
-        renderer=catalog.modelfile_line(show, "renderer"),
-        version=version,
-        created_at=catalog.when(tag.get("modified_at")),
-    )

@@ -20,19 +20,24 @@ Nodes = Annotated[
 Everything = Annotated[bool, typer.Option("--all", help="Every fleet of this installation.")]
 
 
-def run(ctx: typer.Context, nodes: Nodes = None, everything: Everything = False) -> Result:
+Force = Annotated[bool, typer.Option("--force", help="Forget nodes whose machines cannot be reached, too.")]
+
+
+def run(ctx: typer.Context, nodes: Nodes = None, everything: Everything = False, force: Force = False) -> Result:
     """Stop the nodes and the gateway, and make sure that nothing runs or bills any more.
 
-    Requests that run get a moment to end.
+    Requests that run get a moment to end. What llmhost put on a machine reached over SSH is removed from it; one that cannot be reached
+    keeps its node on the books, and the next `down` tries again.
     """
-    from llmhost.fleet.down import down
+    from llmhost.fleet.down import Ending, down
 
     if nodes and everything:
         raise UsageError("--all and names of nodes exclude each other.", hint="Give one of them.")
     session = session_of(ctx)
     settings = session.settings(lenient=True)
     with session.progress() as progress:
-        return down(settings, session.paths, settings.fleet, list(nodes or ()), everything, progress)
+        ending = Ending(settings.fleet, tuple(nodes or ()), everything, force)
+        return down(settings, session.paths, ending, progress)
 
 
 def view(data: dict[str, Any]) -> Iterable[str]:
@@ -40,10 +45,11 @@ def view(data: dict[str, Any]) -> Iterable[str]:
     if not destroyed:
         yield "nothing was running"
     for node in destroyed:
-        verified = "" if node["verified"] else ", not verified"
-        yield f"{node['id']} is gone, spent {dollars(node['spent_usd'])}{verified}"
+        state = "is gone" if node["verified"] else "was left, its end is not verified"
+        yield f"{node['id']} {state}, spent {dollars(node['spent_usd'])}"
+        yield from (f"  {sentence}" for sentence in node.get("kept") or ())
     for node in data.get("still_billing") or ():
         yield f"STILL BILLING: {node['id'] if isinstance(node, dict) else node}"
 
 
-SPEC = Spec(run, ("llmhost down", "llmhost down --all", "llmhost down n1"), view)
+SPEC = Spec(run, ("llmhost down", "llmhost down n1", "llmhost down --all --force"), view)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,10 @@ from llmhost.cli.session import Session, Spec
 from llmhost.cli.views.logs import line_text
 from llmhost.core.errors import Interrupted
 from llmhost.core.result import Result
+
+if TYPE_CHECKING:
+    from llmhost.core.settings import Settings
+    from llmhost.fleet.remote_logs import LogWish
 
 Node = Annotated[
     str | None, typer.Argument(metavar="[NODE]", help="Only this node's. [default: all]", show_default=False)
@@ -27,24 +31,25 @@ Lines = Annotated[int, typer.Option("--lines", min=0, help="How many of the last
 def run(
     ctx: typer.Context, node: Node = None, source: Source = None, follow: Follow = False, lines: Lines = 100
 ) -> Result:
-    """Show what the gateway, the nodes' proxies, Ollama and the supervisor wrote, merged by time.
+    """Show what the gateway, the nodes' proxies, Ollama and the links wrote, merged by time; other machines are asked over SSH.
 
     Requests and answers are never in it.
     """
-    from llmhost.fleet.logs import read_logs
+    from llmhost.fleet.remote_logs import LogWish, read_fleet_logs
 
     session = session_of(ctx)
+    settings, wish = session.settings(lenient=True), LogWish(node, source, lines)
     if follow:
-        _follow(session, node, source, lines)
-    found = read_logs(session.paths, node, source, lines)
-    return Result(data={"lines": [line.as_dict() for line in found]})
+        _follow(session, settings, wish)
+    found, warnings = read_fleet_logs(settings, session.paths, wish)
+    return Result(data={"lines": [line.as_dict() for line in found]}, warnings=warnings)
 
 
-def _follow(session: Session, node: str | None, source: str | None, lines: int) -> None:
-    from llmhost.fleet.logs import follow_logs
+def _follow(session: Session, settings: Settings, wish: LogWish) -> None:
+    from llmhost.fleet.remote_logs import follow_fleet_logs
 
     try:
-        for line in follow_logs(session.paths, node, source, lines):
+        for line in follow_fleet_logs(settings, session.paths, wish, session.renderer.warning):
             session.renderer.line(line.as_dict(), line_text(line.as_dict()))
     except KeyboardInterrupt:
         sys.exit(Interrupted.exit_code)  # the way to end it, so nothing more is said

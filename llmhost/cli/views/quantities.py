@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 UNKNOWN = "–"
 _STEPS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
@@ -49,3 +51,11 @@ def milliseconds(number: float | None) -> str:
     if number is None:
         return UNKNOWN
     return f"{number:,.0f} ms" if number < 1000 else f"{number / 1000:,.1f} s"
+
+
+def clock(time: str | None) -> str:
+    """The local time of an RFC 3339 one."""
+    try:
+        return f"{datetime.fromisoformat(time).astimezone():%H:%M:%S}" if time else UNKNOWN
+    except ValueError:
+        return UNKNOWN

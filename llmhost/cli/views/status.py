@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from llmhost.cli.views.quantities import UNKNOWN, count, dollars, duration, milliseconds, percent, size
+from llmhost.cli.views.quantities import UNKNOWN, clock, count, dollars, duration, milliseconds, percent, size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,6 +25,9 @@ def view(data: dict[str, Any]) -> Iterable[RenderableType]:
     if any(node["backend"] == "rehearsal" for node in fleet["nodes"]):
         yield Text(NO_MODEL, style="yellow")
     yield _panel("Thinkers", _nodes(fleet["nodes"]))
+    links = [node for node in fleet["nodes"] if node["tunnel"]]
+    if links:
+        yield _panel("Links", _links(links))
     yield _panel("Gateway", _pairs(gateway_rows(data)))
     if fleet["nodes"]:
         yield cache_panel(data["cache"])
@@ -53,7 +56,7 @@ def totals(fleet: dict[str, Any]) -> str:
 def node_row(node: dict[str, Any]) -> tuple[str, ...]:
     """One line of the Thinkers."""
     health = " ".join(f"{name}:{state}" for name, state in node["health"].items() if state not in (None, "unknown"))
-    machine = node["gpu"] or node["provider"]
+    machine = " ".join(filter(None, (node.get("host"), node["gpu"]))) or node["provider"]
     speed = UNKNOWN if node["tokens_per_second"] is None else f"{node['tokens_per_second']:.0f} tok/s"
     price = f"{dollars(node['price_usd_per_hour'])}/h"
     return (
@@ -129,6 +132,28 @@ def _nodes(nodes: list[dict[str, Any]]) -> RenderableType:
         table.add_column(title, overflow="fold")
     for node in nodes:
         name, state, *rest = node_row(node)
+        table.add_row(name, _coloured(state), *rest)
+    return table
+
+
+def link_row(node: dict[str, Any]) -> tuple[str, ...]:
+    """One line of the Links."""
+    link = node["tunnel"]
+    trip = UNKNOWN if link["rtt_ms"] is None else f"{link['rtt_ms']:.1f} ms"
+    next_try = f"; next try at {clock(link['next_try_at'])}" if link["next_try_at"] else ""
+    why = "" if link["state"] == "up" else f"{link.get('reason_text') or link['reason'] or ''}{next_try}"
+    state = link["state"] or UNKNOWN
+    return (node["id"], state, link["transport"] or UNKNOWN, clock(link["since"]), trip, count(link["reconnects"]), why)
+
+
+def _links(nodes: list[dict[str, Any]]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("node", "link", "by", "since", "round trip", "reconnects", "reason"):
+        table.add_column(title, overflow="fold")
+    for node in nodes:
+        name, state, *rest = link_row(node)
         table.add_row(name, _coloured(state), *rest)
     return table
 

@@ -38,7 +38,7 @@ async def serving(
 ) -> AsyncIterator[OllamaBackend]:
     """A started backend; its first request waits for the model."""
     config = BackendConfig("ollama", url=url, model=model, context=context)
-    backend = OllamaBackend(config, Timing(), poll_s=poll_s, hold_s=hold_s, probe_s=3.0)
+    backend = OllamaBackend(config, Timing(), poll_s=poll_s, hold_s=hold_s, probe_s=5.0)
     await backend.start()
     try:
         yield backend

@@ -170,6 +170,17 @@ async def test_a_client_that_leaves_before_the_first_token_does_so_too(
     assert ollama.slots(mark)[-1].held < 3000
 
 
+async def test_calls_that_ollama_cannot_parse_hold_nobody_up(backend: OllamaBackend) -> None:
+    """After 1 in 14 of them Ollama keeps its slot for good."""
+    tools = [{"name": "Bash", "description": "Runs", "input_schema": {"type": "object", "properties": {}}}]
+    broken = {**HI, "messages": [{"role": "user", "content": "[[broken]]"}], "tools": tools}
+    for stream in (True, False) * 8:
+        error, _ = await failure(backend, {**broken, "stream": stream})
+        assert error.status == 502
+        async with asyncio.timeout(60):
+            assert sse.text_of(await answer(backend, HI)).startswith("Hello")
+
+
 async def test_a_request_without_tools_steps_back(backend: OllamaBackend) -> None:
     tools = [{"name": "Bash", "description": "Runs", "input_schema": {"type": "object", "properties": {}}}]
     await answer(backend, HI)

@@ -1,0 +1,81 @@
+"""Backend `fleet`: several nodes behind one gateway, as one source of answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+
+from llmhost.backends.base import BackendHealth, Call, ModelInfo, NodeReading, PrefixReuse
+from llmhost.backends.fleet.affinity import Placements, conversation_key
+from llmhost.backends.fleet.members import Members
+from llmhost.backends.fleet.refusals import fleet_health
+from llmhost.backends.fleet.trip import Trip
+from llmhost.backends.node import Ask
+from llmhost.core.server_config import NodeConfig, Timing
+
+BYTES_PER_TOKEN = 4
+AGENT_HEADER = "x-claude-code-agent-id"
+
+
+class FleetBackend:
+    """Implements `Backend` and `HasNodes`. A conversation stays on its node; a node that fails is replaced by another, unseen."""
+
+    kind = "fleet"
+    translates = False
+    node_id: str | None = None  # the node differs from request to request: see Call.node
+
+    def __init__(self, nodes: Sequence[NodeConfig], timing: Timing) -> None:
+        self._members = Members(nodes, timing)
+        self._placements = Placements()
+        self._hold = timing.hold
+
+    async def start(self) -> None:
+        self._members.start()
+
+    async def aclose(self) -> None:
+        await self._members.aclose()
+
+    def set_nodes(self, nodes: Sequence[NodeConfig]) -> None:
+        self._members.set(nodes)
+
+    def nodes(self) -> list[NodeReading]:
+        return self._members.readings()
+
+    @property
+    def reuse(self) -> PrefixReuse:
+        return self._members.reuse()
+
+    def model(self) -> ModelInfo | None:
+        return self._members.model
+
+    def health(self) -> BackendHealth:
+        return fleet_health(self._members)
+
+    def estimate(self, body: dict[str, Any]) -> int:
+        parts = (body.get("system"), body.get("tools"), body["messages"])
+        return sum(len(orjson.dumps(part)) for part in parts if part) // BYTES_PER_TOKEN
+
+    async def count_tokens(self, body: dict[str, Any]) -> tuple[int, bool]:
+        """By any node: a count leaves no trace in an engine, so it is bound to none."""
+        return await self._trip(body, None).count(orjson.dumps(body))
+
+    async def generate(self, call: Call) -> AsyncIterator[bytes]:
+        """The frames of the node that answers; accepted with its first content. Raises ApiError."""
+        model = self._members.model if len(self._members) > 1 else None
+        ask = Ask.of(call, model.identity if model else None)
+        conversation = conversation_key(call.session, call.headers.get(AGENT_HEADER))
+        async with aclosing(self._trip(call.body, conversation).frames(ask, call)) as frames:
+            async for frame in frames:
+                yield frame
+
+    def _trip(self, body: dict[str, Any], conversation: str | None) -> Trip:
+        key = conversation.encode() if conversation else _beginning(body)
+        return Trip(self._members, self._placements, key, conversation, self._hold)
+
+
+def _beginning(body: dict[str, Any]) -> bytes:
+    """What stays the same through a conversation that has no name: it makes the order of equally busy nodes its own."""
+    return orjson.dumps([body.get("system"), body["messages"][0]])

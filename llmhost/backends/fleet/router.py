@@ -1,0 +1,93 @@
+"""Which node a request goes to: a pure function of what the nodes look like at that moment.
+
+A conversation goes where it went before. A new one goes where it belongs (affinity), unless that node is busy and another has room: the
+one with the least work then. What has no conversation goes to the least work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from llmhost.backends.fleet.affinity import weight
+
+
+class Fitness(IntEnum):
+    """How fit a node is to be asked. A worse one is asked only where no better one is."""
+
+    READY = 0
+    BROKEN = 1  # it says it is well, but its breaker is open: asked where no other could be, so that one bad hour never shuts a fleet
+    FAILED = 2  # its proxy answers, its engine does not: asked for its own word on why
+    NONE = 3  # draining, in trouble, away, starting, or with another model
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node as the router sees it. `in_flight` and `parallel` are requests; `returning` = lost a moment ago, so worth a short wait.
+
+    `hopeful` = it may be fit again before a held request's time is up.
+    """
+
+    id: str
+    fitness: Fitness
+    in_flight: int = 0
+    parallel: int = 1
+    returning: bool = False
+    hopeful: bool = False
+
+    @property
+    def load(self) -> float:
+        """Requests under way for each the engine answers at once."""
+        return self.in_flight / max(1, self.parallel)
+
+    @property
+    def has_room(self) -> bool:
+        return self.in_flight < self.parallel
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`order` = nodes to ask, best first; empty: none now. `wait` = the conversation's own node is just coming back: wait for it first."""
+
+    order: tuple[str, ...] = ()
+    wait: bool = False
+
+
+def choose(
+    nodes: Sequence[NodeView],
+    key: bytes,
+    *,
+    placed: str | None = None,
+    bound: bool = True,
+    spent: Collection[str] = (),
+) -> Choice:
+    """The candidates of one request.
+
+    `key` is what its conversation is known by, `placed` the node the conversation is on; `bound` False = it has no conversation, and `key`
+    only breaks ties. `spent` are nodes that have failed this very request.
+    """
+    fit = [node for node in nodes if node.fitness is not Fitness.NONE]
+    best = min((node.fitness for node in fit), default=Fitness.NONE)
+    if best is Fitness.FAILED and any(node.hopeful for node in nodes):
+        return Choice(wait=True)
+    open_to = [node for node in fit if node.fitness is best and node.id not in spent]
+    order = tuple(node.id for node in _ordered(open_to, key, placed, bound))
+    return Choice(order, wait=_worth_a_wait(nodes, placed, spent))
+
+
+def _ordered(nodes: list[NodeView], key: bytes, placed: str | None, bound: bool) -> list[NodeView]:
+    by_rank = sorted(nodes, key=lambda node: weight(key, node.id), reverse=True)
+    by_load = sorted(by_rank, key=lambda node: node.load)  # stable: ties stay in the order of rank
+    if not by_rank or not bound:
+        return by_load
+    own = next((node for node in by_rank if node.id == placed), None)
+    if own is None:
+        own = by_rank[0] if by_rank[0].has_room or not by_load[0].has_room else by_load[0]
+    others = sorted(by_rank, key=lambda node: (not node.has_room, node.load if not node.has_room else 0))
+    return [own, *(node for node in others if node is not own)]
+
+
+def _worth_a_wait(nodes: Sequence[NodeView], placed: str | None, spent: Collection[str]) -> bool:
+    own = next((node for node in nodes if node.id == placed), None)
+    return own is not None and own.returning and own.id not in spent

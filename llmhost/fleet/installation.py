@@ -1,0 +1,20 @@
+"""Who we are: the installation id, which tells ours from others' on machines that several people use."""
+
+from __future__ import annotations
+
+import uuid
+
+from llmhost.core import secrets
+from llmhost.core.paths import Paths
+
+ID_SHOWN = 8
+
+
+def installation_id(paths: Paths) -> str:
+    """32 hexadecimal digits, made once and kept beside the configuration. Raises LlmhostError (`state_unwritable`)."""
+    return secrets.read_or_create(paths.installation_id_file, uuid.uuid4().hex)
+
+
+def alias_of(installation: str, fleet: str, node_id: str) -> str:
+    """The name under which a node's host key is pinned, and of its folder over there: one for each installation, fleet and node."""
+    return f"llmhost-{installation[:ID_SHOWN]}-{fleet}-{node_id}"

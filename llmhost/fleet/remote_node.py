@@ -1,0 +1,131 @@
+"""One node over SSH: brought up, put back as it was, taken away."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmhost.bootstrap.install import Installed, Wish, bootstrap, node_folder
+from llmhost.core.ledger import NodeRecord
+from llmhost.core.paths import Paths
+from llmhost.core.progress import Progress
+from llmhost.core.secrets import new_token
+from llmhost.fleet.desired import INSTALLING, PHASE, SSH, child_name
+from llmhost.fleet.hosts import Place
+from llmhost.fleet.remote_plan import NodePlan
+from llmhost.providers.base import BackendChoice
+from llmhost.ssh.identity import is_locked, own_key, public_blob
+from llmhost.ssh.session import Session
+
+if TYPE_CHECKING:
+    from llmhost.core.settings import Settings
+
+_FACTS = (
+    "home",
+    "platform",
+    "python_version",
+    "gpu",
+    "driver",
+    "vram_total_mb",
+    "memory_mb",
+    "disk_free_mb",
+    "ollama_version",
+)
+
+
+def announced(plan: NodePlan, fleet: str) -> NodeRecord:
+    """The record of a node that is about to be installed: enough to find it and take it away again."""
+    place, old = plan.place, plan.place.record
+    token = old.token if old else new_token()
+    spec = {
+        **_reached_by(place),
+        "folder": node_folder(place.alias),
+        "python": plan.machine.python,
+        PHASE: INSTALLING,
+    }
+    spec |= {"machine": _facts(plan), "home": plan.machine.home}
+    return NodeRecord(
+        place.node_id, fleet, SSH, plan.choice.backend, plan.choice.model, plan.choice.context, token, spec
+    )
+
+
+def install(plan: NodePlan, token: str, settings: Settings, progress: Progress) -> Installed:
+    """Bring one up, or find that it is as it should be. Raises LlmhostError, SshFailure."""
+    wish = wish_for(plan.place.node_id, plan.choice, token, plan.place.transport, settings)
+    return bootstrap(plan.session, node_folder(plan.place.alias), wish, progress)
+
+
+def put_back(session: Session, node: NodeRecord, settings: Settings, progress: Progress) -> None:
+    """Run what the ledger says of a node that was changed. Raises LlmhostError, SshFailure."""
+    choice = BackendChoice("ollama" if node.backend == "ollama" else "rehearsal", "", node.model, node.context)
+    wish = wish_for(node.id, choice, node.token, node.spec["transport"], settings)
+    bootstrap(session, node.spec["folder"], wish, progress)
+
+
+def wish_for(node_id: str, choice: BackendChoice, token: str, transport: str, settings: Settings) -> Wish:
+    """What the bootstrap is told. The port beside the socket is for a transport that cannot reach a Unix socket."""
+    return Wish(
+        backend=choice.backend,
+        token=token,
+        node_id=node_id,
+        model=choice.model,
+        context=choice.context,
+        pull=choice.missing,
+        ollama_install=settings.ollama_install,
+        server={"name": child_name(node_id), "timing": asdict(settings.timing()), "log_level": settings.log_level},
+        tcp=transport == "sshtunnel",
+    )
+
+
+def record_of(plan: NodePlan, announced_as: NodeRecord, installed: Installed, paths: Paths) -> NodeRecord:
+    """What the ledger keeps of a node that answers."""
+    choice, place = plan.choice, plan.place
+    spec: dict[str, Any] = {
+        **_reached_by(place),
+        **_key_of(plan.session, place, paths),
+        "folder": installed.folder,
+        "python": installed.python,
+        "remote_socket": installed.proxy_socket,
+        "remote_port": installed.proxy_port,
+        "machine": _facts(plan),
+        "notes": list(installed.notes),
+    }
+    if choice.fallback:
+        spec["fallback"] = True
+    created = {"created_at": place.record.created_at} if place.record else {}
+    model = installed.model if choice.backend == "ollama" else choice.model
+    return NodeRecord(
+        place.node_id,
+        announced_as.fleet,
+        SSH,
+        choice.backend,
+        model,
+        choice.context,
+        announced_as.token,
+        spec,
+        **created,
+    )
+
+
+def _key_of(session: Session, place: Place, paths: Paths) -> dict[str, Any]:
+    """How a link logs in: `key` is the file of the key that let us in, None = one of the agent's; `agent` = it takes the agent."""
+    if place.identity is not None:
+        file = Path(place.identity)
+        return {"key": str(file), "agent": is_locked(file)}
+    own = own_key(paths)
+    with_own = session.key == public_blob(own)
+    return {"key": str(own.absolute()) if with_own else None, "agent": not with_own}
+
+
+def _reached_by(place: Place) -> dict[str, Any]:
+    return {
+        "target": place.target.as_dict(),
+        "identity": place.identity,
+        "transport": place.transport,
+        "alias": place.alias,
+    }
+
+
+def _facts(plan: NodePlan) -> dict[str, Any]:
+    return {name: getattr(plan.machine, name) for name in _FACTS}

@@ -1,0 +1,156 @@
+"""One node in `status`: on this machine a process, over SSH what its link knows of it. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from llmhost.core.gpu import GpuFigures
+from llmhost.core.ledger import NodeRecord
+from llmhost.fleet.desired import DRAINING, INSTALLING, LEAVING, SSH, child_name, phase_of
+from llmhost.fleet.observed import Observed
+
+# What a child of the supervisor is to the contract's enumeration of node states, before its own word is heard.
+_NODE_STATES = {
+    "starting": "loading",
+    "up": "ready",
+    "degraded": "unreachable",
+    "restarting": "degraded",
+    "failed": "failed",
+    "stopping": "draining",
+}
+# The same for a link; `degraded` = the machine is reached and its proxy does not answer.
+_OVER_LINK = {"up": "ready", "degraded": "degraded"}
+_PHASES = {INSTALLING: "installing", DRAINING: "draining", LEAVING: "destroying"}
+_PROXY_HEALTH = {"starting": "starting", "up": "ok", "stopping": "ok"}
+_SSH_HEALTH = {"up": "ok", "degraded": "ok", "connecting": "starting", "reconnecting": "failed", "failed": "failed"}
+_PROXY_OVER_LINK = {"up": "ok", "degraded": "failed"}
+_TUNNEL = ("state", "transport", "local", "rtt_ms", "reconnects", "since", "reason", "next_try_at")
+_MORE_TUNNEL = ("reason_text", "attempts", "last_ok_at")
+_INTERRUPTED = "its installation was interrupted, or goes on just now"
+
+
+def node_view(node: NodeRecord, seen: Observed) -> dict[str, Any]:
+    """The contract's picture of a node, `context`, `restarts`, `reason` and `host` besides."""
+    part = part_of(node, seen)
+    reading = (part or {}).get("reading") or {}
+    model = reading.get("model") or {}
+    over_ssh = node.provider == SSH
+    return {
+        "id": node.id,
+        "provider": node.provider,
+        "host": _host(node),
+        "instance_id": None,
+        "state": _state(node, part, reading, seen),
+        "model": model.get("id") or node.model,
+        "context": model.get("context") or node.context,
+        "backend": node.backend,
+        "health": _health(node, part, reading, seen),
+        "price_usd_per_hour": 0.0,
+        "uptime_s": reading.get("uptime_s") if over_ssh else _uptime(part),
+        "spent_usd": 0.0,
+        **_gpu(node, reading, seen),
+        "tokens_per_second": (reading.get("requests") or {}).get("tokens_per_second"),
+        "in_flight": (reading.get("requests") or {}).get("in_flight"),
+        "tunnel": tunnel_view(node, part, seen) if over_ssh else None,
+        "restarts": None if over_ssh or not part else part["restarts"],
+        "reason": _reason(node, part, reading, seen),
+    }
+
+
+def part_of(node: NodeRecord, seen: Observed) -> dict[str, Any] | None:
+    """What the supervisor has of a node: its process, or its link."""
+    return seen.links.get(node.id) if node.provider == SSH else seen.children.get(child_name(node.id))
+
+
+def tunnel_view(node: NodeRecord, link: dict[str, Any] | None, seen: Observed) -> dict[str, Any]:
+    """The contract's `tunnel`. Of a supervisor that does not answer nothing is known, without one the link is stopped."""
+    if link is None:
+        nothing = dict.fromkeys((*_TUNNEL, *_MORE_TUNNEL))
+        state = None if seen.supervisor == "silent" else "stopped"
+        return {**nothing, "state": state, "transport": node.spec.get("transport")}
+    return {name: link.get(name) for name in (*_TUNNEL, *_MORE_TUNNEL)}
+
+
+def _state(node: NodeRecord, part: dict[str, Any] | None, reading: dict[str, Any], seen: Observed) -> str:
+    phase = phase_of(node)
+    if phase is not None:
+        return _PHASES[phase]
+    if node.provider == SSH:
+        state = _OVER_LINK.get(part["state"], "unreachable") if part else "unreachable"
+    elif part is None:
+        return "unreachable" if seen.supervisor == "silent" else "failed"
+    else:
+        state = _NODE_STATES[part["state"]]
+    if state != "ready" or reading.get("ready"):
+        return state
+    return "degraded" if (reading.get("backend") or {}).get("state") == "failed" else "loading"
+
+
+def _health(
+    node: NodeRecord, part: dict[str, Any] | None, reading: dict[str, Any], seen: Observed
+) -> dict[str, str | None]:
+    components = (reading.get("backend") or {}).get("components") or {}
+    return {
+        "ssh": _ssh_health(part) if node.provider == SSH else None,
+        "ollama": components.get("ollama", "unknown") if node.backend == "ollama" else None,
+        "model": _model_health(reading),
+        "proxy": _proxy_health(node, part, seen),
+    }
+
+
+def _ssh_health(link: dict[str, Any] | None) -> str:
+    return _SSH_HEALTH.get(link["state"], "unknown") if link else "unknown"
+
+
+def _proxy_health(node: NodeRecord, part: dict[str, Any] | None, seen: Observed) -> str:
+    if node.provider == SSH:
+        return _PROXY_OVER_LINK.get(part["state"], "unknown") if part else "unknown"
+    if part is None:
+        return "unknown" if seen.supervisor == "silent" else "failed"
+    return _PROXY_HEALTH.get(part["state"], "failed")
+
+
+def _model_health(reading: dict[str, Any]) -> str:
+    if not reading:
+        return "unknown"
+    if reading.get("ready"):
+        return "ok"
+    return "failed" if (reading.get("backend") or {}).get("state") == "failed" else "starting"
+
+
+def _reason(node: NodeRecord, part: dict[str, Any] | None, reading: dict[str, Any], seen: Observed) -> str | None:
+    if phase_of(node) == INSTALLING:
+        return _INTERRUPTED
+    if phase_of(node) == LEAVING:
+        return "it has still to be removed from its machine"
+    if part is None:
+        return seen.why or ("its link is closed" if node.provider == SSH else "it is not running")
+    if part["state"] == "up" and not reading.get("ready"):
+        return (reading.get("backend") or {}).get("detail") or None
+    reason: str | None = part.get("reason_text") or part["reason"]
+    return reason
+
+
+def _host(node: NodeRecord) -> str | None:
+    target = node.spec.get("target")
+    if not target:
+        return None
+    from llmhost.ssh.target import SshTarget
+
+    return str(SshTarget.from_dict(target))
+
+
+def _uptime(child: dict[str, Any] | None) -> float | None:
+    if not child or not child["pid"] or not child["since"]:
+        return None
+    return round((datetime.now(UTC) - datetime.fromisoformat(child["since"])).total_seconds(), 1)
+
+
+def _gpu(node: NodeRecord, reading: dict[str, Any], seen: Observed) -> dict[str, Any]:
+    nothing: dict[str, Any] = dict.fromkeys(GpuFigures.__slots__)
+    if node.provider != SSH:
+        return seen.gpu or nothing
+    machine = node.spec.get("machine") or {}
+    known = {"gpu": machine.get("gpu"), "vram_total_mb": machine.get("vram_total_mb")}
+    return reading.get("gpu") or {**nothing, **known}

@@ -1,0 +1,1 @@
+"""`python -P -m llmhost.tunnel.transports.sshtunnel_child`: a link's connections by paramiko."""
