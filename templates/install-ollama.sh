@@ -2,14 +2,15 @@
 # Installs Ollama OLLAMA_VERSION for one node, without root, into LLMHOST_OLLAMA_DIR (bin/ollama, lib/ollama), or changes nothing there.
 # The names of the archives, and .tgz where there is no .tar.zst, are those of Ollama's own install.sh as of 0.24.0.
 # It prints `progress DONE TOTAL` in bytes; a download that was broken off goes on where it ended.
-# Exit codes: 41 no curl, 42 no zstd, 43 no archive for this processor, 44 download failed, 45 unpacking failed.
+# Exit codes: 41 no curl, 42 no zstd, 43 no archive for this processor, 44 download failed, 45 unpacking failed, 46 another one runs.
 set -u
 dir=$LLMHOST_OLLAMA_DIR
 site=${LLMHOST_OLLAMA_SITE:-https://ollama.com/download}
 part=$dir.part
 draft=$dir.new
 curl=
-trap '[ -z "$curl" ] || kill "$curl" 2>/dev/null' EXIT
+lock=
+trap '[ -z "$curl" ] || kill "$curl" 2>/dev/null; [ -z "$lock" ] || rm -rf "$lock"' EXIT
 trap 'exit 44' HUP INT PIPE TERM
 
 fail() { code=$1; shift; printf '%s\n' "$*" >&2; exit "$code"; }
@@ -45,9 +46,19 @@ if [ "$kind" = tar.zst ]; then can_unzstd || fail 42 "zstd is not installed"; fi
 total=$(printf '%s\n' "$headers" | tr -d '\r' | sed -n 's/^[Cc]ontent-[Ll]ength: *//p' | tail -n 1)
 size() { if [ -f "$part" ]; then wc -c <"$part" | tr -d ' '; else echo 0; fi; }
 
+# Two at once would write into one file. A lock whose holder is gone counts no more.
+mkdir -p "$(dirname "$dir")" || fail 45 "cannot make the folder of $dir"
+if ! mkdir "$dir.lock" 2>/dev/null; then
+  holder=$(cat "$dir.lock/pid" 2>/dev/null)
+  if [ -n "$holder" ] && kill -0 "$holder" 2>/dev/null; then fail 46 "another installation is under way (process $holder)"; fi
+  mkdir -p "$dir.lock" || fail 45 "cannot write beside $dir"
+fi
+lock=$dir.lock
+echo $$ >"$lock/pid"
+
 # Another version's beginning is of no use to this one.
 [ "$(cat "$part.of" 2>/dev/null)" = "$OLLAMA_VERSION $kind" ] || rm -f "$part"
-mkdir -p "$(dirname "$dir")" && printf '%s' "$OLLAMA_VERSION $kind" >"$part.of" || fail 45 "cannot write beside $dir"
+printf '%s' "$OLLAMA_VERSION $kind" >"$part.of" || fail 45 "cannot write beside $dir"
 if [ "$(size)" != "${total:-?}" ]; then
   curl --fail --silent --show-error --location --connect-timeout 20 --speed-limit 1 --speed-time 120 --retry 3 \
     --continue-at - --output "$part" "$(url_of "$kind")" &

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmhost.bootstrap import packages
 from llmhost.bootstrap.machine import Machine
 from llmhost.bootstrap.platforms import Platform, pip_platforms
 from llmhost.core.errors import LlmhostError, Unavailable
@@ -79,11 +80,7 @@ def files_of(wheel: Path) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             place = re.sub(r"^[^/]+\.data/(?:purelib|platlib)/", "", name)
-            if (
-                not name.endswith("/")
-                and not re.match(r"[^/]+\.data/", place)
-                and not name.endswith(".dist-info/RECORD")
-            ):
+            if not name.endswith("/") and packages.runs(place) and not re.match(r"[^/]+\.data/", place):
                 yield place, archive.read(name)
 
 

@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     ollama_install: str | None = None
     tunnel_connect: float = Field(default=10.0, gt=0)
     tunnel_echo_every: float = Field(default=1.0, gt=0)
-    tunnel_echo_within: float = Field(default=3.0, gt=0)
+    tunnel_echo_within: float = Field(default=2.5, gt=0)
     tunnel_misses: int = Field(default=2, ge=1)
     tunnel_woke_after: float = Field(default=5.0, gt=0)
     tunnel_woke_within: float = Field(default=2.0, gt=0)

@@ -11,14 +11,15 @@ from llmhost.providers.base import COMFORTABLE_CONTEXT, DEFAULT_CONTEXT
 from llmhost.providers.local import PULL_COMMAND
 
 RESTART = "llmhost up"
+TUNNEL = "llmhost tunnel"
 REMOTE_MODEL = "llmhost up --provider ssh --backend ollama --model NAME"
 PIN_TROUBLES = ("host_key_changed", "host_key_unknown")
 
 
 def advice(data: dict[str, Any], nodes: list[NodeRecord]) -> list[dict[str, str]]:
     """`[{code, text, command}]`, the most urgent first."""
-    found = list(_about_supervisor(data)) if nodes else list(_about_nothing(data))
-    found += _about_processes(data) if data["supervisor"]["state"] == "running" else []
+    found = list(_about_supervisor(data, nodes)) if nodes else list(_about_nothing(data))
+    found += _about_processes(data)
     found += _about_rehearsal([node for node in nodes if node.backend == "rehearsal"])
     for node in nodes:
         found += _about_node(node)
@@ -29,11 +30,13 @@ def _entry(code: str, text: str, command: str) -> dict[str, str]:
     return {"code": code, "text": text, "command": command}
 
 
-def _about_supervisor(data: dict[str, Any]) -> Iterator[dict[str, str]]:
+def _about_supervisor(data: dict[str, Any], nodes: list[NodeRecord]) -> Iterator[dict[str, str]]:
     supervisor = data["supervisor"]
-    if supervisor["state"] in ("gone", "absent"):
-        text = f"The fleet should be up, but {supervisor['reason']}. Start it again (llmhost claude does, too)."
-        yield _entry("supervisor_gone", text, RESTART)
+    if supervisor["state"] == "gone":
+        elsewhere = all(node.provider == SSH for node in nodes)
+        what = "The links and the gateway are closed" if elsewhere else "The fleet should be up, but"
+        text = f"{what}{':' if elsewhere else ''} {supervisor['reason']}. Start it again (llmhost claude does, too)."
+        yield _entry("supervisor_gone", text, TUNNEL if elsewhere else RESTART)
     if supervisor["state"] == "silent":
         yield _entry("supervisor_silent", f"{supervisor['reason']} End it, then start anew.", "llmhost down")
     if supervisor["outdated"]:
@@ -51,14 +54,17 @@ def _about_nothing(data: dict[str, Any]) -> Iterator[dict[str, str]]:
 
 
 def _about_processes(data: dict[str, Any]) -> Iterator[dict[str, str]]:
+    running = data["supervisor"]["state"] == "running"
     for node in data["fleet"]["nodes"]:
         if node["tunnel"] is not None:
-            yield from _about_remote(node)
+            yield from _about_remote(node) if running or node["state"] in ("installing", "destroying") else ()
+        elif not running:
+            continue
         elif node["state"] in ("failed", "degraded", "unreachable"):
             text = f"Node {node['id']} is {node['state']}: {node['reason']}."
             yield _entry("node_trouble", text, f"llmhost logs {node['id']}")
     gateway = data["gateway"]
-    if gateway["state"] == "failed":
+    if running and gateway["state"] == "failed":
         yield _entry(
             "gateway_trouble", f"The gateway is failing: {gateway['reason']}.", "llmhost logs --source gateway"
         )

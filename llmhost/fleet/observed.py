@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
 from llmhost.core.paths import Paths
+from llmhost.fleet.desired import serving
 from llmhost.supervisor import lock, logfile
 from llmhost.supervisor.client import SupervisorEnded, SupervisorSilent
 from llmhost.supervisor.launch import find_supervisor
@@ -64,7 +65,7 @@ def _recorded(paths: Paths, fleet: str | None) -> tuple[list[NodeRecord], Gatewa
 
 
 def _without_supervisor(paths: Paths, nodes: list[NodeRecord], gateway: GatewayRecord | None) -> Observed:
-    if not nodes:
+    if not serving(nodes):
         return Observed(nodes, gateway, "absent")
     return Observed(nodes, gateway, "gone", why=explain_absence(paths))
 

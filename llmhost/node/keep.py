@@ -16,18 +16,24 @@ HOST = "127.0.0.1"
 class Keep:
     """`ports` and `runs` by service. A service whose run number changed is another process to the supervisor, which so replaces it.
 
-    `has_gpu` = a graphics card was seen once.
+    `has_gpu` = a graphics card was seen once; `models` is the folder of our own Ollama's models, empty before it was first run.
     """
 
     ports: dict[str, int] = field(default_factory=dict)
     runs: dict[str, int] = field(default_factory=dict)
     has_gpu: bool = False
+    models: str = ""
 
     @classmethod
     def load(cls, layout: Layout) -> Keep:
         data = load_json(layout.keep_file) or {}
         try:
-            return cls(_numbers(data.get("ports")), _numbers(data.get("runs")), bool(data.get("has_gpu")))
+            return cls(
+                _numbers(data.get("ports")),
+                _numbers(data.get("runs")),
+                bool(data.get("has_gpu")),
+                str(data.get("models") or ""),
+            )
         except (TypeError, ValueError, AttributeError):
             return cls()
 

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from llmhost.core.errors import LlmhostError, UsageError
-from llmhost.core.gpu import read_gpu
-from llmhost.node import release, supervision
+from llmhost.node import release, supervision, surroundings
 from llmhost.node.keep import Keep
 from llmhost.node.layout import Layout
-from llmhost.node.services import OLLAMA, PROXY, SERVICES, Place, ollama_address, specs_of
+from llmhost.node.services import OLLAMA, PROXY, SERVICES, ollama_address, specs_of
 from llmhost.node.wish import NodeWish, load_json, load_wish, save_json
-from llmhost.supervisor.client import SupervisorClient
 from llmhost.supervisor.launch import find_supervisor
 
 POLL_S = 0.05
-MIB = 1024 * 1024
 
 
 def apply(layout: Layout, wish: NodeWish, wait_s: float = 0.0) -> dict[str, Any]:
@@ -92,7 +87,7 @@ def stop(layout: Layout) -> dict[str, Any]:
 
 def remove(layout: Layout) -> dict[str, Any]:
     """Stop, and delete the folder. → `{removed, left, kept}`; `kept` are sentences about what stays on the machine."""
-    kept = _kept(layout)
+    kept = surroundings.what_stays(layout)
     left = stop(layout)["left"]
     try:
         for folder in (layout.run_dir, layout.folder):
@@ -126,12 +121,6 @@ def ollama_of(layout: Layout) -> str:
     return address
 
 
-def models_dir(layout: Layout, home: Path) -> Path:
-    """Where an Ollama of ours keeps models: with the user's own, if there are any, so that none is fetched twice."""
-    theirs = home / ".ollama" / "models"
-    return theirs if theirs.is_dir() else layout.models_dir
-
-
 def _remembered(layout: Layout) -> NodeWish:
     wish = load_wish(layout.wish_file)
     if wish is None:
@@ -144,44 +133,13 @@ def _remembered(layout: Layout) -> NodeWish:
 def _run(layout: Layout, wish: NodeWish) -> dict[str, Any]:
     found = supervision.ensure(layout)
     with found.client as client:
-        specs = specs_of(wish, _place(layout, wish, client))
+        specs = specs_of(wish, surroundings.place_of(layout, wish, client))
         did = client.ask("apply", children=[spec.as_dict() for spec in specs])
         return {
             "supervisor": found.how,
             "pid": client.pid,
             **{name: did[name] for name in ("started", "replaced", "kept", "removed")},
         }
-
-
-def _place(layout: Layout, wish: NodeWish, client: SupervisorClient) -> Place:
-    keep = Keep.load(layout)
-    ours = _listening(client)
-    if wish.ollama.mode == "serve":
-        keep.port(OLLAMA, ours)
-    if wish.tcp:
-        keep.port(PROXY, ours)
-    # One look that fails must not restart Ollama with other settings: a card that was seen once counts.
-    keep.has_gpu = keep.has_gpu or (wish.ollama.mode == "serve" and read_gpu() is not None)
-    keep.save(layout)
-    models = str(models_dir(layout, Path.home()))
-    return Place(layout, sys.executable, release.own_lib(), models, keep.ports, keep.runs, keep.has_gpu, _memory_mb())
-
-
-def _listening(client: SupervisorClient) -> set[int]:
-    """The ports of what runs already."""
-    ports = set()
-    for spec in client.wanted():
-        address = spec.env.get("OLLAMA_HOST", "").rpartition(":")[2] or str((spec.config or {}).get("also_port") or "")
-        if address.isdigit():
-            ports.add(int(address))
-    return ports
-
-
-def _memory_mb() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MIB
-    except (ValueError, OSError):  # a system that does not name them
-        return None
 
 
 def _outcome(layout: Layout, wish: NodeWish, did: dict[str, Any], wait_s: float) -> dict[str, Any]:
@@ -226,18 +184,3 @@ def _not_ours(service: str, wish: NodeWish) -> LlmhostError:
             why, hint="Restart it as it was started, for example: systemctl restart ollama", code="not_ours"
         )
     return LlmhostError(f"this node runs no {service}.", hint="llmhost status", code="not_ours")
-
-
-def _kept(layout: Layout) -> list[str]:
-    wish = load_wish(layout.wish_file)
-    if wish is None or wish.ollama.mode == "none":
-        return []
-    if wish.ollama.mode == "use":
-        return [f"the Ollama at {wish.ollama.url} and its models, which were there before"]
-    kept = []
-    models = models_dir(layout, Path.home())
-    if models != layout.models_dir:
-        kept.append(f"the models in {models}")
-    if wish.ollama.bin and not Path(wish.ollama.bin).is_relative_to(layout.folder):
-        kept.append(f"the program {wish.ollama.bin}")
-    return kept

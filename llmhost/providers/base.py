@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
+from llmhost.core.ollama_environment import DEFAULT_CONTEXT as DEFAULT_CONTEXT
+
 BackendName = Literal["ollama", "rehearsal"]
 # With 32,768 tokens only 10,600 remain after Claude Code's first request; Ollama's documentation says the same number (facts §1.10).
 COMFORTABLE_CONTEXT = 64_000
-DEFAULT_CONTEXT = 65_536
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from llmhost.core import ollama_environment
 from llmhost.core.addresses import is_loopback
 from llmhost.core.errors import Unavailable
-from llmhost.providers.base import DEFAULT_CONTEXT, BackendChoice, BackendWish, Offer
+from llmhost.providers.base import BackendChoice, BackendWish, Offer
 from llmhost.providers.model_choice import FAVOURITE, best_model, choose_context, context_notes
 from llmhost.providers.ollama_api import InstalledModel, OllamaApi, same_model
 
@@ -93,25 +94,10 @@ class LocalProvider:
 def serve_environment(
     url: str, context: int | None, has_gpu: bool, environ: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """The variables for `ollama serve`: ours (backend facts §4.1), overruled by the user's own `OLLAMA_*`, the address aside.
-
-    One slot, because each has a window of its own in memory; kept loaded, because loading takes half a minute and more; and only with a
-    GPU flash attention and an 8-bit KV cache: on a CPU they double the time of the first answer.
-    """
-    ours = {
-        "OLLAMA_CONTEXT_LENGTH": str(context or DEFAULT_CONTEXT),
-        "OLLAMA_NUM_PARALLEL": "1",
-        "OLLAMA_MAX_LOADED_MODELS": "1",
-        "OLLAMA_KEEP_ALIVE": "-1",
-        "OLLAMA_LOAD_TIMEOUT": "15m",
-        "OLLAMA_MAX_QUEUE": "64",
-        "OLLAMA_NO_CLOUD": "1",
-    }
-    if has_gpu:
-        ours |= {"OLLAMA_FLASH_ATTENTION": "1", "OLLAMA_KV_CACHE_TYPE": "q8_0"}
+    """The variables for `ollama serve`: ours, overruled by the user's own `OLLAMA_*`, the address aside."""
     given = os.environ if environ is None else environ
     theirs = {name: value for name, value in given.items() if name.startswith("OLLAMA_") and not name.endswith("KEY")}
-    return {**ours, **theirs, "OLLAMA_HOST": urlsplit(url).netloc}
+    return ollama_environment.serve_environment(urlsplit(url).netloc, context, has_gpu=has_gpu, wished=theirs)
 
 
 def _find(installed: list[InstalledModel], model: str) -> InstalledModel | None:

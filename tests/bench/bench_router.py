@@ -140,7 +140,7 @@ def thinkers(folder: Path, stack: ExitStack) -> Iterator[tuple[list[OllamaServer
     yield servers, stack.enter_context(gateway(folder, configs, "gateway"))
 
 
-def converse(client: httpx.Client, mark: str, session_of: Callable[[int], str | None], turns: int = TURNS) -> None:
+def converse(client: httpx.Client, mark: str, session_of: Callable[[int], str], turns: int = TURNS) -> None:
     """The conversations take turns, each turn longer than the last by what was answered and what is asked next."""
     histories: list[list[dict[str, Any]]] = [[] for _ in range(CONVERSATIONS)]
     for turn, number in itertools.product(range(turns), range(CONVERSATIONS)):
@@ -148,10 +148,8 @@ def converse(client: httpx.Client, mark: str, session_of: Callable[[int], str | 
         words = " ".join(WORDS[(number + turn + at) % len(WORDS)] for at in range(40))
         history.append({"role": "user", "content": f"{mark} {number}: {words}"})
         body = {"model": "claude-bench", "max_tokens": 8, "system": "Be brief.", "messages": history}
-        session = session_of(number)
-        answer = client.post(
-            "/v1/messages", json=body, headers={"x-claude-code-session-id": session} if session else {}
-        )
+        headers = {"x-claude-code-session-id": session_of(number)}
+        answer = client.post("/v1/messages", json=body, headers=headers)
         answer.raise_for_status()
         history.append({"role": "assistant", "content": answer.json()["content"]})
 
@@ -159,9 +157,8 @@ def converse(client: httpx.Client, mark: str, session_of: Callable[[int], str | 
 def prefix_reuse(turns: int = TURNS) -> str:
     """A Markdown table. The engines' own account: prompt tokens, and of these how many were there already."""
     fresh = itertools.count()
-    ways: dict[str, Callable[[int], str | None]] = {
+    ways: dict[str, Callable[[int], str]] = {
         "affinity (a session id each)": lambda number: f"conversation-{number}",
-        "no session id (the beginning decides between idle nodes)": lambda _: None,
         "without affinity (a new session id each time)": lambda _: f"new-{next(fresh)}",
     }
     lines = ["| 8 conversations over 3 nodes | prompt tokens | reused | ratio |", "|---|---|---|---|"]

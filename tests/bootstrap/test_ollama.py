@@ -295,6 +295,17 @@ def test_an_archive_that_is_none_is_fetched_anew_the_next_time(place, site, stan
     assert install(place, site)
 
 
+def test_two_installations_at_once_do_not_write_into_one_file(place, site, stand_in, short_tmp):
+    site.publish(short_tmp, stand_in, "tgz", ARCH)
+    lock = place.home / "node" / "ollama.lock"
+    lock.mkdir(parents=True)
+    (lock / "pid").write_text(str(os.getpid()))
+    assert "another installation is under way" in failure(place, site).message
+    (lock / "pid").write_text("999999999")
+    assert install(place, site)
+    assert not lock.exists()
+
+
 def test_a_node_without_network_says_so(place):
     with DownloadSite() as closed:
         address = closed.downloads

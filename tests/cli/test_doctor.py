@@ -43,7 +43,7 @@ def test_a_fresh_machine_fails_nothing_and_says_how_to_begin(doctor):
     checks, code = doctor()
     assert code == 0
     assert list(checks) == [
-        *("python", "config", "state", "claude", "port", "ollama", "redis"),
+        *("python", "config", "state", "claude", "port", "ollama", "redis", "ssh", "key"),
         *("supervisor", "gateway", "node", "cache"),
     ]
     assert checks["claude"]["detail"].startswith("9.8.7 (")
@@ -169,7 +169,9 @@ def test_whether_a_connection_is_encrypted_is_known_before_it_is_made():
 
 
 PICTURE = {
-    "fleet": {"nodes": [{"id": "n1", "state": "ready", "model": "m", "backend": "ollama", "reason": None}]},
+    "fleet": {
+        "nodes": [{"id": "n1", "state": "ready", "model": "m", "backend": "ollama", "reason": None, "tunnel": None}]
+    },
     "supervisor": {"state": "running", "pid": 5, "version": "0.1.0", "outdated": False, "reason": None},
     "gateway": {"state": "up", "url": "http://127.0.0.1:1", "context": 65536, "reason": None},
     "cache": {"state": "ok", "store": "memory"},

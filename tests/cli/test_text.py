@@ -23,6 +23,7 @@ NODE = {
     "model": "qwen3-coder:30b",
     "backend": "ollama",
     "health": {"ssh": None, "ollama": "ok", "model": "ok", "proxy": "ok"},
+    "tunnel": None,
     "price_usd_per_hour": 0.36,
     "uptime_s": 4200,
     "spent_usd": 0.42,

@@ -36,7 +36,12 @@ class Api(httpx.Client):
     def rent(self, offer=None, **wish):
         """The id of a new instance."""
         offer = offer or next(each.id for each in self.server.market.offers if each.rentable)
-        body = {"client_id": "me", "image": "vastai/base-image:cuda-12.8", "disk": 60.0, "runtype": "ssh_direc ssh_proxy"}
+        body = {
+            "client_id": "me",
+            "image": "vastai/base-image:cuda-12.8",
+            "disk": 60.0,
+            "runtype": "ssh_direc ssh_proxy",
+        }
         answer = self.put(f"/api/v0/asks/{offer}/", json=body | wish)
         assert answer.status_code == 200, answer.text
         return answer.json()["new_contract"]
@@ -61,6 +66,7 @@ def server():
     market = Market(clock=Clock(START, scale=0), limits=False)
     with MarketServer(market) as server:
         yield server
+    assert market.trouble == []
     assert unexplained(market) == []
 
 
@@ -73,3 +79,9 @@ def control(server):
 def api(server):
     with Api(server) as api:
         yield api
+
+
+@pytest.fixture
+def vendor_folder():
+    """Where the vendor's description lies."""
+    return Path(os.environ[VARIABLE])

@@ -17,14 +17,29 @@ from tests.support.marketplace.exchanges import Exchange
 KNOWN = (
     (r"PUT /api/v0/asks/\{id\}/ request \$\.env: .* is not of type 'string'", "env is an object (guide, SDK)"),
     (r"PUT /api/v0/asks/\{id\}/ request \$\.runtype: 'ssh_direc ssh_proxy' is not one of", "what the SDK sends"),
-    (r"PUT /api/v0/asks/\{id\}/ request \$\.\w+: None is not of type", "the SDK sends every key, null when unset"),
-    (r"PUT /api/v0/asks/\{id\}/ 400 \$\.error: '(insufficient_credit|spend_rate_limit)' is not one of", "seen on the real one"),
-    (r"POST /api/v0/bundles/ request \$\.type: 'on-demand' is not one of", "the description's own example, and the SDK"),
+    (
+        r"PUT /api/v0/asks/\{id\}/ request \$\.\w+: None is not (of type|one of)",
+        "the SDK sends every key, null when unset",
+    ),
+    (
+        r"PUT /api/v0/asks/\{id\}/ 400 \$\.error: '(insufficient_credit|spend_rate_limit)' is not one of",
+        "seen on the real one",
+    ),
+    (
+        r"POST /api/v0/bundles/ request \$\.type: 'on-demand' is not one of",
+        "the description's own example, and the SDK",
+    ),
     (r"POST /api/v0/bundles/ request \$\.order: .* is too short", "meant for the pair inside; the SDK sends one pair"),
     (r"POST /api/v0/bundles/ 429 is not described", "10 a minute, 429 as text (documentation on limits)"),
-    (r"\S+ \S+ (401|403|404) is not described", "logins: 404 auth_error, 403 without a header, 401 for a missing permission"),
+    (
+        r"\S+ \S+ (401|403|404) is not described",
+        "logins: 404 auth_error, 403 without a header, 401 for a missing permission",
+    ),
     (r"GET /api/v0/instances/\{id\}/ 200 \$\.instances: None is not of type 'object'", "an instance that is gone"),
-    (r"GET /api/v0/instances/\{id\}/ 200 \$\.instances\.extra_env\[\d+\]: .* is not of type 'string'", "pairs, as in the list"),
+    (
+        r"GET /api/v0/instances/\{id\}/ 200 \$\.instances\.extra_env\[\d+\]: .* is not of type 'string'",
+        "pairs, as in the list",
+    ),
     (r"GET /api/v0/instances/\{id\}/ 200 \$\.instances\.ports: .* is not of type 'array'", "an object, as in the list"),
 )
 
@@ -54,7 +69,9 @@ class Description:
     def load(cls, folder: Path) -> Description:
         files = sorted(folder.glob("*.yaml"))
         assert files, f"no description in {folder}"
-        return cls([operation for file in files for operation in _operations(file.name, yaml.safe_load(file.read_text()))])
+        return cls(
+            [operation for file in files for operation in _operations(file.name, yaml.safe_load(file.read_text()))]
+        )
 
     def of(self, exchange: Exchange) -> list[Operation]:
         return [
@@ -104,7 +121,11 @@ def _plain(document: dict[str, Any], node: Any) -> Any:
         for part in node["$ref"].removeprefix("#/").split("/"):
             target = target[part]
         return _plain(document, target)
-    plain = {key: _plain(document, value) for key, value in node.items() if key not in ("example", "default", "format", "nullable")}
+    plain = {
+        key: _plain(document, value)
+        for key, value in node.items()
+        if key not in ("example", "default", "format", "nullable")
+    }
     if node.get("nullable") is True and isinstance(node.get("type"), str):
         plain["type"] = [node["type"], "null"]
     return plain

@@ -133,7 +133,12 @@ def test_secrets_of_the_account_reach_every_container(api, control):
 
 
 def test_scheduled_jobs(api, number):
-    job = {"instance_id": number, "frequency": "DAILY", "api_endpoint": f"/api/v0/instances/{number}/", "request_method": "DELETE"}
+    job = {
+        "instance_id": number,
+        "frequency": "DAILY",
+        "api_endpoint": f"/api/v0/instances/{number}/",
+        "request_method": "DELETE",
+    }
     made = api.post("/api/v0/commands/schedule_job/", json=job).json()
     assert made["success"]
     assert api.post("/api/v0/commands/schedule_job/", json=job).status_code == 422

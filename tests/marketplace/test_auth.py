@@ -37,7 +37,9 @@ def test_another_kind_of_login(server):
 
 def test_a_key_that_may_only_look(server, api):
     number = api.rent()
-    answer = api.post("/api/v0/auth/apikeys/", json={"name": "look", "permissions": {"api": {"instance_read": {}}}}).json()
+    answer = api.post(
+        "/api/v0/auth/apikeys/", json={"name": "look", "permissions": {"api": {"instance_read": {}}}}
+    ).json()
     with Api(server, answer["key"]) as looker:
         assert looker.row(number)["id"] == number
         assert told(looker.put("/api/v0/asks/32493635/", json=BODY)) == (

@@ -44,7 +44,11 @@ def test_a_start_that_is_only_queued_fires_later_and_bills(api, control, number)
     api.put(f"/api/v0/instances/{number}/", json={"state": "stopped"})
     control.advance(10)
     answer = api.put(f"/api/v0/instances/{number}/", json={"state": "running"})
-    assert (answer.status_code, answer.json()["success"], answer.json()["error"]) == (200, False, "resources_unavailable")
+    assert (answer.status_code, answer.json()["success"], answer.json()["error"]) == (
+        200,
+        False,
+        "resources_unavailable",
+    )
     disk_only = control.billing_now()[0].dollars_per_hour
     control.advance(150)
     assert api.row(number)["actual_status"] == "running"
@@ -91,7 +95,9 @@ def test_recycle_wipes_the_disk(api, control, number):
 
 
 def test_bid(api, number):
-    assert api.put(f"/api/v0/instances/bid_price/{number}/", json={"client_id": "me", "price": 0.2}).json() == {"success": True}
+    assert api.put(f"/api/v0/instances/bid_price/{number}/", json={"client_id": "me", "price": 0.2}).json() == {
+        "success": True
+    }
     assert api.row(number)["dph_base"] == 0.2
     bad = api.put(f"/api/v0/instances/bid_price/{number}/", json={"client_id": "me", "price": 0})
     assert (bad.status_code, bad.json()["error"]) == (400, "invalid_args")

@@ -56,7 +56,11 @@ def test_plans_over_http(api):
 
 def test_clock_over_http(api):
     before = api.get("/__clock").json()["now"]
-    assert api.post("/__clock", json={"advance": 50, "skew_s": -7}).json() == {"now": before + 50, "scale": 0, "skew_s": -7.0}
+    assert api.post("/__clock", json={"advance": 50, "skew_s": -7}).json() == {
+        "now": before + 50,
+        "scale": 0,
+        "skew_s": -7.0,
+    }
     assert api.post("/__clock", json={"scale": 100}).json()["scale"] == 100
 
 
@@ -88,7 +92,10 @@ def test_the_server_away_for_a_while_keeps_everything(server, api):
     number = api.rent()
     url = server.url
     server.pause()
-    with pytest.raises(OSError, match="refused"), __import__("socket").create_connection(("127.0.0.1", int(url[-5:].strip(":"))), 2):
+    with (
+        pytest.raises(OSError, match="refused"),
+        __import__("socket").create_connection(("127.0.0.1", int(url[-5:].strip(":"))), 2),
+    ):
         pass
     server.start()
     assert server.url == url

@@ -66,9 +66,18 @@ def test_no_such_offer(api, control, offer):
     assert "error 404/3603: no_such_ask" in answer.json()["msg"]
 
 
-@pytest.mark.parametrize(
-    "bad", [{"image": None}, {"label": "x" * 257}, {"disk": 7.9}, {"disk": "60"}, {"runtype": "telnet"}, {"env": [1]}, {"image": "x" * 1025}]
+BAD = (
+    {"image": None},
+    {"image": "x" * 1025},
+    {"label": "x" * 257},
+    {"disk": 7.9},
+    {"disk": "60"},
+    {"runtype": "telnet"},
+    {"env": [1]},
 )
+
+
+@pytest.mark.parametrize("bad", BAD)
 def test_bad_arguments_rent_nothing(api, control, bad):
     answer = create(api, **bad)
     assert (answer.status_code, answer.json()["error"], answer.json()["success"]) == (400, "invalid_args", False)

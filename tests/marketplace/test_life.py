@@ -64,7 +64,9 @@ def test_happy_cold(live):
 def test_manifest_unknown_stays_loading(live):
     rows = live("manifest_unknown", 19, 20, 40, 3600)
     assert statuses(rows) == ["loading"] * 4
-    assert rows[1]["status_msg"].startswith("Error response from daemon: manifest for vastai/base-image:cuda-12.8 not found")
+    assert rows[1]["status_msg"].startswith(
+        "Error response from daemon: manifest for vastai/base-image:cuda-12.8 not found"
+    )
     assert [row["cur_state"] for row in rows] == ["running", "running", "stopped", "stopped"]
 
 
@@ -172,7 +174,9 @@ def test_price_increase(live, api):
 def test_a_price_increase_that_is_rejected(live, api):
     [row] = live("price_increase", 80)
     [rise] = api.get("/api/v0/instances/pending-price-increases/").json()["pending_price_increases"]
-    assert api.put("/api/v0/instances/reject-price-increase/", json={"pending_price_increase_id": rise["id"]}).json()["success"]
+    assert api.put("/api/v0/instances/reject-price-increase/", json={"pending_price_increase_id": rise["id"]}).json()[
+        "success"
+    ]
     assert api.row(row["id"])["dph_base"] == rise["current_price"]
 
 
@@ -214,4 +218,6 @@ def test_a_state_by_hand(api, control):
 @pytest.mark.parametrize("what", ["scenario", "setting", "fault"])
 def test_names_that_are_none(control, what):
     with pytest.raises(ValueError, match="no such"):
-        {"scenario": control.plan, "setting": lambda _: control.set(nonsense=1), "fault": control.fault}[what]("nonsense")
+        {"scenario": control.plan, "setting": lambda _: control.set(nonsense=1), "fault": control.fault}[what](
+            "nonsense"
+        )

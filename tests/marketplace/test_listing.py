@@ -18,7 +18,9 @@ def many(server, api):
 def test_pages_of_25(api, many):
     seen, token, pages = [], None, 0
     while pages == 0 or token:
-        answer = api.get("/api/v1/instances/", params={"limit": 100, **({"after_token": token} if token else {})}).json()
+        answer = api.get(
+            "/api/v1/instances/", params={"limit": 100, **({"after_token": token} if token else {})}
+        ).json()
         assert answer["instances_found"] == len(answer["instances"]) <= 25
         assert answer["total_instances"] == 60
         seen += [each["id"] for each in answer["instances"]]
@@ -54,7 +56,10 @@ def test_filters(api, many):
 
 
 def test_order_and_columns(api, many):
-    query = {"order_by": json.dumps([{"col": "label", "dir": "desc"}]), "select_cols": json.dumps(["id", "label", "nonsense"])}
+    query = {
+        "order_by": json.dumps([{"col": "label", "dir": "desc"}]),
+        "select_cols": json.dumps(["id", "label", "nonsense"]),
+    }
     rows = api.rows(limit=2, **query)
     assert rows == [{"id": many[2], "label": "l2", "nonsense": None}, {"id": many[5], "label": "l2", "nonsense": None}]
 

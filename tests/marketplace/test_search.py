@@ -11,7 +11,12 @@ CARD = {"gpu_name": {"eq": "RTX 4090"}, "num_gpus": {"eq": 1}}
 
 def test_the_example_of_the_facts_is_on_offer(api):
     [offer] = api.offers(id={"eq": 32493628}, allocated_storage=60)
-    assert (offer["machine_id"], offer["gpu_name"], offer["gpu_ram"], offer["geolocation"]) == (43973, "RTX 4090", 24564, "Sweden, SE")
+    assert (offer["machine_id"], offer["gpu_name"], offer["gpu_ram"], offer["geolocation"]) == (
+        43973,
+        "RTX 4090",
+        24564,
+        "Sweden, SE",
+    )
     assert offer["dph_base"] == 0.3467
     assert round(offer["dph_total"], 4) == 0.3634
     assert offer["end_date"] == START + offer["duration"]
@@ -44,7 +49,9 @@ def test_only_verified_and_free_machines_unless_asked_for_others(api):
 def test_at_most_64_whatever_the_limit(api):
     page = api.offers(gpu_name={"eq": "RTX 4090"}, limit=3000, order=[["dph_total", "asc"]])
     assert len(page) == 64
-    rest = api.offers(gpu_name={"eq": "RTX 4090"}, dph_total={"gt": page[-1]["dph_total"]}, order=[["dph_total", "asc"]])
+    rest = api.offers(
+        gpu_name={"eq": "RTX 4090"}, dph_total={"gt": page[-1]["dph_total"]}, order=[["dph_total", "asc"]]
+    )
     assert rest
     assert not {each["id"] for each in page} & {each["id"] for each in rest}
 
@@ -83,7 +90,12 @@ def test_filters(api, filters, right):
 
 
 def test_there_is_an_h100_of_each_kind(api):
-    assert {each["gpu_name"] for each in api.offers(gpu_ram={"gte": 80000})} >= {"H100 SXM", "H100 PCIE", "H100 NVL", "H200"}
+    assert {each["gpu_name"] for each in api.offers(gpu_ram={"gte": 80000})} >= {
+        "H100 SXM",
+        "H100 PCIE",
+        "H100 NVL",
+        "H200",
+    }
 
 
 def test_bids_are_cheaper(api):
@@ -97,7 +109,9 @@ def test_both_spellings_of_the_type(api, kind):
     assert api.offers(type=kind)
 
 
-@pytest.mark.parametrize("wish", [{"nonsense": {"eq": 1}}, {"dph_total": {"like": 1}}, {"order": [["nonsense", "asc"]]}])
+@pytest.mark.parametrize(
+    "wish", [{"nonsense": {"eq": 1}}, {"dph_total": {"like": 1}}, {"order": [["nonsense", "asc"]]}]
+)
 def test_a_search_that_makes_no_sense(api, wish):
     answer = api.post("/api/v0/bundles/", json=wish)
     assert answer.status_code == 400

@@ -15,6 +15,7 @@ import pytest
 from llmhost.core.errors import LlmhostError
 from llmhost.supervisor.client import connect
 from llmhost.supervisor.launch import end_supervisor, ensure_supervisor
+from llmhost.supervisor.loopback import request
 from llmhost.supervisor.process import wait_gone
 from llmhost.supervisor.spec import Live
 from tests.support import fake_children
@@ -210,22 +211,22 @@ def test_stop_leaves_no_process_socket_or_name(place, spec):
     assert list(place.paths.runtime_dir.iterdir()) == []
 
 
-def test_links_last_until_the_gateway_has_finished(place, spec):
+@pytest.mark.parametrize("how", ["stop", "handover"])
+def test_links_last_until_the_gateway_has_finished(place, spec, how):
     start(place, spec, children=[fake_children.gateway(free_port())])
     wait_link(place, "up")
     port = wait_until(lambda: place.child("gateway")["state"] == "up" and place.child("gateway")["port"], "the gateway")
     with ThreadPoolExecutor(1) as pool, connect(place.paths.control_socket) as client:
-        slow = pool.submit(fake_children_slow, port)
+        slow = pool.submit(request, f"127.0.0.1:{port}", "GET", "/slow?1.5", timeout_s=10)
         wait_until(lambda: place.child("gateway")["reading"]["in_flight"] == 1, "the request to be in flight")
-        client.ask("stop")
+        given = client.handover({"gateway": 20.0}) if how == "handover" else client.ask("stop") and []
         assert answers(spec.local), "the link went before the gateway's last answer"
-        assert slow.result() == 200
-
-
-def fake_children_slow(port):
-    from llmhost.supervisor.loopback import request
-
-    return request(f"127.0.0.1:{port}", "GET", "/slow?1.5", timeout_s=10).status
+        assert slow.result().status == 200
+        assert client.wait_end(20)
+        for descriptor in given:
+            os.close(descriptor)
+    start(place, spec)
+    assert until_answer(spec.local) < 20
 
 
 # what the gateway is told

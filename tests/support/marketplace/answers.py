@@ -68,7 +68,7 @@ class Call:
         if self.body is None:
             return {}
         if not isinstance(self.body, dict):
-            raise Refusal(error(400, "invalid_request", "Invalid json body"))
+            raise Refusal(error(400, "invalid_args", "Invalid json_body"))
         return self.body
 
 

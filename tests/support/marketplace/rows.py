@@ -157,7 +157,7 @@ def _money(instance: Instance, shown: dict[str, Any]) -> dict[str, Any]:
         "dlperf_per_dphtotal": shown["dlperf"] / total,
         "flops_per_dphtotal": shown["total_flops"] / total,
         "vram_costperhour": price["dph_base"] / instance.offer.fields["gpu_total_ram"],
-        "score": None,
+        "score": shown["dlperf"] / total * shown["reliability2"],
         "search": costs(price),
         "instance": costs(price),
     }

@@ -18,7 +18,7 @@ _NOT_FILTERS = ("limit", "type", "order", "allocated_storage", "disable_bundling
 
 def search(market: Market, call: Call) -> Answer:
     """200 with `offers`, at most 64 of them; 400 `invalid_request`."""
-    if call.headers.get("content-type") != JSON:
+    if call.headers.get("content-type") != JSON or not isinstance(call.body, dict):
         raise Refusal(error(400, "invalid_request", "Invalid json body"))
     wish = call.fields
     storage = _positive(wish, "allocated_storage", DEFAULT_STORAGE_GB)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
+import traceback
 from contextlib import suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -93,8 +95,10 @@ class _Http(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
-        self.market.trouble.append(f"connection of {client_address} broke")
+        """A client that went away is no news; anything else is a mistake of ours, which a test should see."""
+        problem = sys.exc_info()[1]
+        if not isinstance(problem, OSError):
+            self.market.trouble.append("".join(traceback.format_exception(problem)))
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,0 +1,80 @@
+"""The machine as the services find it: ports, memory, graphics card, the folder of models; and what of it stays when a node is removed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from llmhost.core.gpu import read_gpu
+from llmhost.node import release
+from llmhost.node.keep import Keep
+from llmhost.node.layout import Layout
+from llmhost.node.services import OLLAMA, PROXY, Place
+from llmhost.node.wish import NodeWish, load_wish
+from llmhost.supervisor.client import SupervisorClient
+
+MIB = 1024 * 1024
+
+
+def place_of(layout: Layout, wish: NodeWish, client: SupervisorClient) -> Place:
+    """Where the wish's services run. What was decided once is kept, so that asking again gives the same processes."""
+    keep = Keep.load(layout)
+    ours = _listening(client)
+    if wish.ollama.mode == "serve":
+        keep.port(OLLAMA, ours)
+        keep.models = keep.models or str(_models_dir(layout))
+        # One look that fails must not restart Ollama with other settings: a card that was seen once counts.
+        keep.has_gpu = keep.has_gpu or read_gpu() is not None
+    if wish.tcp:
+        keep.port(PROXY, ours)
+    keep.save(layout)
+    return Place(
+        layout=layout,
+        python=sys.executable,
+        lib=release.own_lib(),
+        models=keep.models,
+        ports=keep.ports,
+        runs=keep.runs,
+        has_gpu=keep.has_gpu,
+        memory_mb=_memory_mb(),
+    )
+
+
+def what_stays(layout: Layout) -> list[str]:
+    """Sentences about what removing the node leaves on the machine."""
+    wish = load_wish(layout.wish_file)
+    if wish is None or wish.ollama.mode == "none":
+        return []
+    if wish.ollama.mode == "use":
+        return [f"the Ollama at {wish.ollama.url} and its models, which were there before"]
+    kept = []
+    models = wish.ollama.env.get("OLLAMA_MODELS") or Keep.load(layout).models
+    if models and not Path(models).is_relative_to(layout.folder):
+        kept.append(f"the models in {models}")
+    if wish.ollama.bin and not Path(wish.ollama.bin).is_relative_to(layout.folder):
+        kept.append(f"the program {wish.ollama.bin}")
+    return kept
+
+
+def _models_dir(layout: Layout) -> Path:
+    """With the user's own models, if there are any, so that none is fetched twice; else in the node's folder."""
+    theirs = Path.home() / ".ollama" / "models"
+    return theirs if theirs.is_dir() else layout.models_dir
+
+
+def _listening(client: SupervisorClient) -> set[int]:
+    """The ports of what runs already."""
+    ports = set()
+    for spec in client.wanted():
+        address = spec.env.get("OLLAMA_HOST", "").rpartition(":")[2] or str((spec.config or {}).get("also_port") or "")
+        if address.isdigit():
+            ports.add(int(address))
+    return ports
+
+
+def _memory_mb() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MIB
+    except (ValueError, OSError):  # a system that does not name them
+        return None
