@@ -38,11 +38,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class HostWish:
-    """What was asked for about hosts. `transport` and `identity` None = as recorded, else the default."""
+    """What was asked for about hosts. `identity` and `transport` None = as recorded; the `usual_…` ones are for hosts that are new."""
 
     hosts: tuple[str, ...] = ()
     identity: str | None = None
     transport: str | None = None
+    usual_identity: str | None = None
+    usual_transport: str | None = None
 
 
 def places(wish: HostWish, nodes: Sequence[NodeRecord], fleet: str, installation: str) -> list[Place]:
@@ -57,7 +59,8 @@ def places(wish: HostWish, nodes: Sequence[NodeRecord], fleet: str, installation
     ids = free_ids(node.id for node in nodes)
     for target in (target for target in named if target not in known):
         node_id = next(ids)
-        new = Place(node_id, target, alias_of(installation, fleet, node_id), None, default_transport())
+        usual = wish.usual_transport or default_transport()
+        new = Place(node_id, target, alias_of(installation, fleet, node_id), _path(wish.usual_identity), usual)
         found.append(_asked(new, wish))
     if not found:
         raise UsageError(
@@ -89,5 +92,9 @@ def _recorded(node: NodeRecord) -> Place:
 
 
 def _asked(place: Place, wish: HostWish) -> Place:
-    identity = str(Path(wish.identity).expanduser().absolute()) if wish.identity else place.identity
+    identity = _path(wish.identity) or place.identity
     return replace(place, identity=identity, transport=wish.transport or place.transport)
+
+
+def _path(file: str | None) -> str | None:
+    return str(Path(file).expanduser().absolute()) if file else None

@@ -101,6 +101,8 @@ def which_provider(request: UpRequest, settings: Settings, nodes: list[NodeRecor
         return SSH, "the hosts that were named"
     if nodes and source == "default":
         return newest(nodes).provider, INHERITED
+    if source == "default" and settings.hosts:
+        return SSH, settings.source("hosts")
     if provider not in (LOCAL, SSH):
         raise UsageError(
             f"provider {provider} comes in a later release; this one runs nodes on this machine and over SSH.",

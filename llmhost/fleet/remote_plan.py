@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmhost.bootstrap.machine import Machine, inspect
@@ -22,7 +22,6 @@ from llmhost.fleet.plan import (
     port_of,
     recorded,
     refuse_second_fleet,
-    source_of,
     which_provider,
     wish_of,
 )
@@ -145,7 +144,7 @@ def make_remote_plan(
     nodes, gateway = recorded(paths)
     refuse_second_fleet(fleet, nodes)
     _provider, provider_source = which_provider(request, settings, nodes)
-    found = places(_host_wish(request, settings, nodes), nodes, fleet, installation_id(paths))
+    found = places(_host_wish(request, settings), nodes, fleet, installation_id(paths))
     port, port_source = port_of(request, settings, gateway)
     _check_port(port, gateway)
     plans = _looked_at(found, request, settings, visits, progress, undo)
@@ -162,12 +161,12 @@ def facts_of(place: Place, machine: Machine) -> HostFacts:
     return HostFacts(place.host, machine.gpu, machine.vram_total_mb)
 
 
-def _host_wish(request: UpRequest, settings: Settings, nodes: list[NodeRecord]) -> HostWish:
-    asked = request.hosts
-    return HostWish(
-        asked.hosts or settings.hosts or (),
-        asked.identity or settings.identity,
-        asked.transport or (settings.transport if source_of("transport", None, settings) != "default" else None),
+def _host_wish(request: UpRequest, settings: Settings) -> HostWish:
+    return replace(
+        request.hosts,
+        hosts=request.hosts.hosts or settings.hosts or (),
+        usual_identity=settings.identity,
+        usual_transport=settings.transport,
     )
 
 

@@ -32,6 +32,10 @@ class Attempts:
         self.failures = 0
         self.next_at = 0.0
 
+    def follow(self, timing: LinkTiming) -> None:
+        """Other intervals from now on."""
+        self._timing = timing
+
     def began(self, now: float) -> None:
         self._began_at = now
 

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from llmhost.supervisor.logfile import EventLog
-from llmhost.supervisor.prober import Prober, Reading
+from llmhost.supervisor.prober import Prober
 from llmhost.tunnel import sockets
 from llmhost.tunnel.attempts import Attempts
 from llmhost.tunnel.base import Reason
-from llmhost.tunnel.connection import Connection
+from llmhost.tunnel.behind import Behind
 from llmhost.tunnel.generations import Generations
 from llmhost.tunnel.spec import LinkSpec
-from llmhost.tunnel.state import LinkState, Standing, degraded, forwarding_refused, silent
+from llmhost.tunnel.state import LinkState, Standing, silent
 from llmhost.tunnel.wake import WakeWatch
 
 TICK_S = 1.0
@@ -65,10 +65,8 @@ class Link:
         self._attempts = Attempts(spec.timing)
         self._wake = WakeWatch(spec.timing.woke_after)
         self._generations = Generations(run_dir, lifeline, self._poke, self._standing.said)
-        self._connected_at = 0.0
-        self._proved = False  # whether the node's proxy ever answered over the connection in use
         self._needs = FIRST
-        self.prober = self._make_prober()
+        self._behind = Behind(spec, lambda: self._generations.current, self._poke)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"link {spec.name}", daemon=True)
 
@@ -76,7 +74,7 @@ class Link:
 
     def start(self) -> None:
         self._thread.start()
-        self.prober.start()
+        self._behind.start()
 
     def kick(self) -> None:
         """Try now, also after a final failure; a link that is up is asked for an echo."""
@@ -98,6 +96,11 @@ class Link:
         return self._over.wait(timeout_s)
 
     @property
+    def prober(self) -> Prober:
+        """Asks the node's proxy."""
+        return self._behind.prober
+
+    @property
     def state(self) -> LinkState:
         return self._standing.state
 
@@ -105,6 +108,12 @@ class Link:
     def trouble(self) -> Reason | None:
         """Why it failed for good; None while it may come back by itself."""
         return self._standing.reason if self._standing.state is LinkState.FAILED else None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a connection is in use."""
+        current = self._generations.current
+        return current is not None and not current.ended
 
     def pids(self) -> list[int]:
         """Its processes."""
@@ -135,7 +144,7 @@ class Link:
         while self._leave_by is None:
             self._look(time.monotonic())
             self._wait(self._pause(time.monotonic()))
-        self.prober.stop()
+        self._behind.stop()
         self._leave(self._leave_by)
 
     def _look(self, now: float) -> None:
@@ -148,7 +157,7 @@ class Link:
             self._on_kick(now)
         self._look_at_current(now)
         self._look_at_rising(now)
-        self._look_at_reading()
+        self._look_at_proxy()
         self._generations.sweep(now)
         if self._waits_for_try() and now >= self._attempts.next_at:
             self._open(now)
@@ -169,22 +178,21 @@ class Link:
         spec, self._next_spec = self._next_spec, None
         assert spec is not None
         old, self.spec = self.spec, spec
-        if (spec.probe, spec.local) != (old.probe, old.local):
-            self._move(spec)
+        self._move(Path(spec.local))
+        self._behind.follow(spec)
+        self._attempts.follow(spec.timing)
+        self._wake.woke_after = spec.timing.woke_after
         if spec == old or _connects_otherwise(old, spec):
             self._needs = self._needs or REFRESH
             self._generations.give_up_rising()
         if self._needs:
             self._on_kick(now)
 
-    def _move(self, spec: LinkSpec) -> None:
+    def _move(self, local: Path) -> None:
         try:
-            self._generations.move(Path(spec.local))
+            self._generations.move(local)
         except OSError:
             self._needs = self._needs or REFRESH  # whose end tells the trouble
-        self.prober.stop()
-        self.prober = self._make_prober()
-        self.prober.start()
 
     def _on_kick(self, now: float) -> None:
         self._kicked = False
@@ -255,13 +263,12 @@ class Link:
             self._fail(Reason("socket_unusable", f"{self.spec.local}: {error.strerror or error}.", False), now)
             return
         why, self._needs = self._needs, NOTHING
-        self._connected_at, self._proved = now, False
         self._attempts.succeeded(now)
         current = self._generations.current
         assert current is not None
         current.beat()  # the round-trip time
         self._standing.connected(current.pid, why, now - current.began_at)
-        self.prober.forget()
+        self._behind.connected(now)
 
     def _fail(self, reason: Reason, now: float) -> None:
         self._attempts.failed(now, self._wanted())
@@ -281,29 +288,15 @@ class Link:
         rising = self._generations.rising
         self._standing.opening(rising.pid if rising else None, self._needs)
 
-    def _look_at_reading(self) -> None:
-        """The node proxy's last word, which decides between up and degraded and never restarts ssh."""
-        reading, current = self.prober.reading, self._generations.current
-        if reading is None or current is None or self.trouble is not None or self._needs not in (NOTHING, REFRESH):
+    def _look_at_proxy(self) -> None:
+        current = self._generations.current
+        if current is None or self.trouble is not None or self._needs not in (NOTHING, REFRESH):
             return
-        if reading.asked_at < self._connected_at:
-            return  # it went over the connection before
-        if reading.ok:
-            self._proved = True
-            self._standing.set(LinkState.UP, None)
-        elif reading.vanished:
+        verdict = self._behind.verdict(current)
+        if verdict is not None:
+            self._standing.set(*verdict)
+        elif self._behind.vanished:
             self._heal(Path(self.spec.local), current.local)
-        elif (current.echo.heard_at or 0.0) > reading.asked_at:  # else it may be the connection's fault
-            forbidden = reading.fault == "refused" and not self._proved and self._is_forbidden(current, reading)
-            state = LinkState.FAILED if forbidden else LinkState.DEGRADED
-            self._standing.set(state, forwarding_refused(self.spec) if forbidden else degraded(self.spec, reading))
-
-    def _is_forbidden(self, current: Connection, reading: Reading) -> bool:
-        """Whether the machine says that the node's proxy listens, and sshd refused us afterwards nevertheless."""
-        echo, now = current.echo, time.monotonic()
-        if echo.asked_at is None or now - echo.asked_at >= self.spec.timing.backoff_idle:
-            current.beat(ask=True)
-        return echo.listens_at is not None and reading.asked_at > echo.listens_at
 
     def _heal(self, local: Path, socket_path: Path) -> None:
         """Somebody cleaned the runtime folder (systemd does at logout): only another connection makes another socket."""
@@ -345,25 +338,6 @@ class Link:
 
     def _state_without(self) -> LinkState:
         return LinkState.RECONNECTING if self._standing.was_up else LinkState.CONNECTING
-
-    def _make_prober(self) -> Prober:
-        every = self.spec.timing.probe_every
-        address = f"unix:{self.spec.local}"
-        return Prober(
-            self.spec.probe, address, lambda: self.is_connected, self._heard, every_s=every, starting_s=every / 2
-        )
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether a connection is in use."""
-        current = self._generations.current
-        return current is not None and not current.ended
-
-    def _heard(self, reading: Reading) -> None:
-        current = self._generations.current
-        if not reading.ok and current is not None:
-            current.beat()  # its echo tells whose fault it is
-        self._poke()
 
 
 def _connects_otherwise(old: LinkSpec, new: LinkSpec) -> bool:

@@ -19,11 +19,11 @@ class WakeWatch:
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._woke_after = woke_after
+        self.woke_after = woke_after
         self._wall, self._monotonic = wall, monotonic
         self._before = (wall(), monotonic())
 
     def woke(self) -> bool:
         """Whether there was such a gap since the last call."""
         before, self._before = self._before, (self._wall(), self._monotonic())
-        return max(new - old for old, new in zip(before, self._before, strict=True)) > self._woke_after
+        return max(new - old for old, new in zip(before, self._before, strict=True)) > self.woke_after

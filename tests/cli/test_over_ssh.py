@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -165,6 +166,24 @@ def test_twenty_tunnels_at_once_are_one(site):
     running = list(processes_touching(stack.runtime_dir).values())
     assert sum("llmhost.tunnel.supervisor" in line for line in running) == 1
     assert sum(line.startswith("ssh ") for line in running) == 1
+
+
+def test_in_the_foreground_every_change_is_a_line_until_ctrl_c(site):
+    stack, machine = site
+    argv = stack.argv("--json", "tunnel", "--foreground")
+    with subprocess.Popen(argv, env=stack.env, cwd=stack.work, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            first = [json.loads(process.stdout.readline()) for _ in range(2)]
+            assert {(one["name"], one["state"]) for one in first} == {("n1", "up"), ("gateway", "up")}
+            machine.kill_sessions()
+            states = [json.loads(process.stdout.readline())["state"] for _ in range(2)]
+            assert states == ["reconnecting", "up"]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
+    assert stack.json("tunnel", "--status")["tunnels"][0]["state"] == "up", "it was open before, so it stays open"
 
 
 def test_another_host_key_is_trusted_only_when_it_was_said_so(site):

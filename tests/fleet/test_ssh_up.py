@@ -12,6 +12,7 @@ from llmhost.core.ledger import Ledger
 from llmhost.fleet.access import ensure_gateway
 from llmhost.fleet.plan import UpRequest, make_plan
 from llmhost.fleet.remote import prepared
+from llmhost.fleet.restart import restart_node
 from llmhost.fleet.tunnel import close_tunnel, open_tunnel
 from llmhost.fleet.up import up
 from llmhost.supervisor.process import wait_gone
@@ -29,6 +30,7 @@ from tests.fleet.over_ssh import (
     settings_of,
     take_down,
 )
+from tests.support.small_ollama import Model, install
 from tests.support.system import free_port, processes_touching, wait_until
 from tests.support.told import Told
 
@@ -271,6 +273,38 @@ def test_a_node_proxy_that_was_killed_comes_back_and_the_question_waits(place, m
             os.kill(pid, signal.SIGKILL)
     assert ask(place).status == 200
     wait_until(lambda: nodes_of(place)["n1"]["state"] == "ready", "the node to be ready again", 20)
+
+
+def test_a_model_that_was_asked_for_is_served_by_an_ollama_that_we_start_there(place, machines):
+    tools = place.root / "tools"
+    _, environ = install(tools, [Model("qwen3:8b")])
+    machine = machines(environment={**environ, "PATH": f"{tools}:{os.environ['PATH']}"})
+    request = asking(machine.target, identity=machine.client_key, backend="ollama", model="qwen3:8b")
+    result = bring_up(place, request=request, backend="ollama", model="qwen3:8b", gateway_port=free_port())
+    node = nodes_of(place)["n1"]
+    assert (node["state"], node["backend"], node["model"]) == ("ready", "ollama", "qwen3:8b")
+    assert node["health"] == {"ssh": "ok", "ollama": "ok", "model": "ok", "proxy": "ok"}
+    assert any("no GPU" in warning for warning in result.warnings)
+    restart_node(_node(place), ["ollama"], settings_of(place), place.paths, Told())
+    assert ask(place).status == 200
+    assert take_down(place).exit_code == 0
+    assert is_clean(machine)
+
+
+def _node(place):
+    with Ledger.open(place.paths.ledger_file) as ledger:
+        return ledger.nodes()[0]
+
+
+def test_a_supervisor_that_hangs_makes_status_neither_slow_nor_sure(place, machine):
+    bring_up(place, machine, gateway_port=free_port())
+    pid = place.supervisor_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        node = nodes_of(place)["n1"]
+        assert (node["state"], node["tunnel"]["state"], node["health"]["ssh"]) == ("unreachable", None, "unknown")
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def _fields(node):
