@@ -12,7 +12,8 @@ from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.result import Result
 from llmhost.fleet.plan import UpRequest
-from llmhost.fleet.remote_plan import RemotePlan, make_remote_plan
+from llmhost.fleet.remote_look import make_remote_plan
+from llmhost.fleet.remote_plan import RemotePlan
 from llmhost.fleet.remote_up import up_remote
 from llmhost.fleet.turn import my_turn
 from llmhost.fleet.visit import Visits

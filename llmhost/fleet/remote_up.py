@@ -26,7 +26,7 @@ from llmhost.fleet.status import status
 from llmhost.fleet.succession import replaced
 from llmhost.fleet.together import all_or_raise, at_once
 from llmhost.fleet.visit import Visits
-from llmhost.supervisor.launch import ensure_supervisor, is_running
+from llmhost.supervisor.launch import end_supervisor, ensure_supervisor, is_running
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings
@@ -50,7 +50,10 @@ def up_remote(plan: RemotePlan, settings: Settings, paths: Paths, visits: Visits
             outcome = work.carry_out()
         # from here on nothing is undone: it serves
         outcome.warnings += replaced(desk, plan.leaving, progress)
-        return work.result(outcome)
+        result = work.result(outcome)
+        if started_here and not plan.tunnel:
+            end_supervisor(client)  # nothing runs here before `llmhost tunnel`
+        return result
 
 
 @dataclass(slots=True)

@@ -89,8 +89,10 @@ def left_behind(departure: Departure) -> LlmhostError:
     node, why = departure.node, departure.error
     host = place_of(node).host
     reason = why.message.rstrip(".") if why else "it was left"
+    folder = node.spec["folder"]
+    place = folder if folder.startswith("/") else f"~/{folder}"
     return LlmhostError(
-        f"{node.id} could not be removed from {host} ({reason}); what is in ~/{node.spec['folder']} may still run there.",
+        f"{node.id} could not be removed from {host} ({reason}); what is in {place} may still run there.",
         hint=f"Try again when it can be reached: llmhost down {node.id}; or forget it as it is: llmhost down {node.id} --force",
         code="left_behind",
     )

@@ -90,15 +90,18 @@ def look_at_tunnel(settings: Settings, paths: Paths, *, complain: bool = False) 
 
 
 def watch_tunnel(settings: Settings, paths: Paths) -> Iterator[dict[str, Any]]:
-    """Every change of a link's or the gateway's state from now on: `{time, name, state, reason}`; ends with the supervisor."""
-    known: dict[str, tuple[Any, Any]] = {}
+    """Every change of a link's or the gateway's state from now on: `{time, name, state, reason}`; ends with the supervisor.
+
+    Of changes that follow each other faster than it looks the last one is told.
+    """
+    known: dict[str, tuple[Any, ...]] = {}
     while True:
         seen = observe(paths, settings.fleet)
         if seen.supervisor not in ("running", "silent"):
             return
         parts = [*seen.links.values(), *(child for name, child in seen.children.items() if name == "gateway")]
         for part in parts:
-            now = (part["state"], part.get("reason_text") or part.get("reason"))
+            now = (part["state"], part.get("reason_text") or part.get("reason"), part.get("since"))
             if known.get(part["name"]) != now:
                 known[part["name"]] = now
                 yield {"time": part.get("since"), "name": part["name"], "state": now[0], "reason": now[1]}

@@ -113,6 +113,7 @@ def test_another_host_key(place, machine):
     assert "llmhost tunnel --repin n1" in [one["command"] for one in look(place)["advice"]]
     error = refused(place, asking())
     assert (error.code, error.exit_code) == ("host_key_changed", 4)
+    assert "llmhost down n1 --force" in error.hint
     assert take_down(place, force=True).exit_code == 0
 
 
