@@ -19,6 +19,15 @@ CHANGE_S = 180.0
 # As long as it takes; what stalls is noticed on the node.
 PULL_S = 7 * 24 * 3_600.0
 
+# No working directory and none of the user's own packages among ours; text is UTF-8 whatever the locale.
+OPTIONS = ("-P", "-s", "-X", "utf8")
+# What may stand in the user's profile for another Python and would break this one, or keep it from ending.
+THEIRS = (
+    *("PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONEXECUTABLE", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS"),
+    *("PYTHONOPTIMIZE", "PYTHONDEBUG", "PYTHONVERBOSE", "PYTHONPROFILEIMPORTTIME", "PYTHONIOENCODING", "PYTHONUNBUFFERED"),
+)
+NOT_FOUND = 127  # as a shell has it
+
 OnTransfer = Callable[[str, int, int | None], None]
 
 
@@ -78,10 +87,12 @@ class Agent:
     def command(self, name: str, *arguments: str) -> str:
         """The command line of one call, for the remote shell; nothing secret in it."""
         lib = shlex.quote(f"{self._folder}/current/lib")
-        argv = [self._python, "-P", "-m", "llmhost.node", name, "--folder", self._folder, *arguments]
         # A relative folder is below the home, where a session starts; Python wants to know where that is.
         place = lib if self._folder.startswith("/") else f'"$HOME"/{lib}'
-        return f"PYTHONPATH={place} exec {shlex.join(argv)}"
+        argv = [self._python, *OPTIONS, "-m", "llmhost.node", name, "--folder", self._folder, *arguments]
+        # `current` may be swapped while modules are still being imported: so its link is resolved once, before.
+        enter = f"cd {place} || exit {NOT_FOUND}; PYTHONPATH=$(pwd -P); export PYTHONPATH; cd"
+        return f"unset {' '.join(THEIRS)}; {enter}; exec {shlex.join(argv)}"
 
     def _ask(self, name: str, *arguments: str, stdin: bytes | None = None, timeout_s: float = ASK_S) -> dict[str, Any]:
         done = self._session.run(self.command(name, *arguments), stdin=stdin, timeout_s=timeout_s)
@@ -139,7 +150,7 @@ def _check(answer: dict[str, Any]) -> None:
 
 
 def _no_answer(name: str, code: int, err: str) -> LlmhostError:
-    if ("No module named" in err and "llmhost" in err) or code == 127:
+    if ("No module named" in err and "llmhost" in err) or code == NOT_FOUND:
         return LlmhostError(
             "the node has no llmhost, or lost its Python.",
             hint="Set it up again: llmhost up",

@@ -13,9 +13,9 @@ from llmhost.core.progress import Progress
 from llmhost.core.secrets import read
 from llmhost.fleet.commit import Desk, gateway_token, no_fleet, restart
 from llmhost.fleet.desired import GATEWAY, SUPERVISOR, serving
+from llmhost.fleet.links import kick
 from llmhost.fleet.observed import Observed, explain_absence, observe
 from llmhost.fleet.readiness import Wait, ready_deadline
-from llmhost.supervisor.client import SupervisorClient
 from llmhost.supervisor.launch import end_supervisor, ensure_supervisor, find_supervisor, is_running
 from llmhost.supervisor.loopback import request
 
@@ -107,11 +107,6 @@ def _start_again(settings: Settings, paths: Paths, progress: Progress, ids: list
             raise
         kick(client)
         return Wait(client, paths, progress, ids, ready_deadline(settings)).until_served()
-
-
-def kick(client: SupervisorClient) -> None:
-    """Let every link that is not up try now."""
-    client.ask("kick")
 
 
 def _what_is_wrong(paths: Paths, seen: Observed) -> str:

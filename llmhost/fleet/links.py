@@ -13,6 +13,7 @@ from llmhost.ssh.failures import failure
 from llmhost.ssh.identity import AGENT_SOCKET
 from llmhost.ssh.pins import Pins
 from llmhost.ssh.target import SshTarget
+from llmhost.supervisor.client import SupervisorClient
 from llmhost.supervisor.spec import Probe
 from llmhost.tunnel.spec import LinkSpec, LinkTiming
 
@@ -45,6 +46,13 @@ def link_spec(node: NodeRecord, paths: Paths, timing: LinkTiming) -> LinkSpec:
         probe=Probe(STATUS_PATH, f"unix:{local}", node.token),
         timing=timing,
     )
+
+
+def kick(client: SupervisorClient, name: str | None = None) -> None:
+    """Let the links that are down try now, or the one of that name. A supervisor without links has nothing to try."""
+    links = client.ask("wanted").get("links") or []
+    if any(name in (None, link["name"]) for link in links):
+        client.ask("kick", name=name)
 
 
 def link_failure(node: NodeRecord, link: dict[str, Any] | None) -> LlmhostError:

@@ -118,7 +118,8 @@ class Wait:
             raise self._too_late([], children)
 
     def _too_late(self, nodes: list[dict[str, Any]], children: list[dict[str, Any]]) -> NotReady:
-        troubled = [part for part in [*nodes, *children] if not _is_ready(part) and part["name"] != OLLAMA]
+        waiting = [node for node in nodes if not _is_ready(node)]
+        troubled = [part for part in [*children, *nodes] if part["state"] != "up"] or waiting
         log = troubled[0]["name"] if troubled else GATEWAY
         return self._not_ready(log, f"not ready in time: {_why(nodes, troubled)}")
 

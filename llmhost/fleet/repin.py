@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmhost.core.errors import LlmhostError, UsageError
+from llmhost.core.errors import UsageError
 from llmhost.core.ledger import NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.fleet.choosing import node_named
 from llmhost.fleet.desired import SSH
 from llmhost.fleet.hosts import place_of
-from llmhost.fleet.links import pins_of
+from llmhost.fleet.links import kick, pins_of
 from llmhost.ssh import handshake
 from llmhost.ssh.dial import dial
 from llmhost.ssh.pins import fingerprint
@@ -65,12 +65,4 @@ def trust(change: KeyChange, paths: Paths) -> None:
     client = find_supervisor(paths)
     if client is not None:
         with client:
-            _kick(client, change.node.id)
-
-
-def _kick(client: Any, name: str) -> None:
-    try:
-        client.ask("kick", name=name)
-    except LlmhostError as error:
-        if error.code not in ("bad_request", "no_such_link"):
-            raise
+            kick(client, change.node.id)

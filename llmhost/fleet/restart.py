@@ -13,6 +13,7 @@ from llmhost.core.progress import Progress
 from llmhost.core.result import Result
 from llmhost.fleet.commit import Desk, gateway_token, hold, restart
 from llmhost.fleet.desired import OLLAMA, PROXY, RUNS, SSH, SUPERVISOR
+from llmhost.fleet.links import kick
 from llmhost.fleet.readiness import Wait, ready_deadline
 from llmhost.fleet.status import status
 from llmhost.fleet.visit import Visits
@@ -40,7 +41,7 @@ def restart_node(
             visits.agent(node).restart(wanted, wait_s=SETTLE_S)
         if is_running(paths):
             with ensure_supervisor(paths, progress.note, module=SUPERVISOR) as client:
-                client.ask("kick")
+                kick(client)
                 _wait(Wait(client, paths, progress, [node.id], ready_deadline(settings)), progress)
     else:
         _restart_here(node, wanted, settings, paths, progress)

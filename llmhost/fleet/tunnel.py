@@ -13,7 +13,7 @@ from llmhost.core.progress import Progress
 from llmhost.core.result import Result
 from llmhost.fleet.commit import Desk, gateway_token, hold, no_fleet, restart
 from llmhost.fleet.desired import LOCAL, SSH, SUPERVISOR, serving
-from llmhost.fleet.links import link_failure
+from llmhost.fleet.links import kick, link_failure
 from llmhost.fleet.observed import Observed, observe
 from llmhost.fleet.status import status
 from llmhost.supervisor.launch import end_supervisor, ensure_supervisor, find_supervisor, is_running
@@ -49,7 +49,7 @@ def open_tunnel(settings: Settings, paths: Paths, port: int | None, progress: Pr
             if started_here and not client.wanted():
                 end_supervisor(client)
             raise
-        client.ask("kick")
+        kick(client)
     _wait_until_settled(settings, paths)
     return look_at_tunnel(settings, paths, complain=True)
 

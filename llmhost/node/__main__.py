@@ -83,12 +83,21 @@ def _print(document: dict[str, Any]) -> None:
     sys.stdout.buffer.flush()
 
 
+def _settle_environment() -> None:
+    """What we start runs on the very release we are of, and on nothing that the user's profile says about Python.
+
+    We may have been found through `current`, which can lead to another release while what we start still runs.
+    """
+    for name in [name for name in os.environ if name.startswith("PYTHON")]:
+        del os.environ[name]
+    os.environ |= {"PYTHONPATH": release.own_lib(), "PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1"}
+
+
 def main(argv: list[str]) -> int:
     """Run one command; the exit code."""
     arguments = _arguments(argv)
     layout = Layout(Path(os.path.abspath(arguments.folder.expanduser())))
-    # We may have been found through `current`, which can lead to another release while what we start still runs.
-    os.environ["PYTHONPATH"] = release.own_lib()
+    _settle_environment()
     try:
         answer = _answer(arguments, layout)
         if answer is not None:

@@ -32,11 +32,11 @@ class Shown:
 
 
 class Place:
-    """`options` go to Sshd. Sessions are closed and processes ended at `close`."""
+    """`home` is the name of the home folder; `options` go to Sshd. Sessions are closed and processes ended at `close`."""
 
-    def __init__(self, folder, cache, **options):
+    def __init__(self, folder, cache, home="home", **options):
         self.folder, self.cache = folder, cache
-        self.sshd = Sshd(folder / "sshd", user_home=folder / "home", **options)
+        self.sshd = Sshd(folder / "sshd", user_home=folder / home, **options)
         self.home = self.sshd.user_home
         self.sessions = []
 

@@ -151,6 +151,28 @@ def test_logs_come_over_and_follow_until_hung_up(standing):
     assert wrong.value.exit_code == 2
 
 
+def test_neither_the_users_own_python_settings_and_packages_nor_an_odd_home_get_in_the_way(make_place, short_tmp):
+    theirs = short_tmp / "theirs"
+    settings = {"PYTHONHOME": "/nowhere", "PYTHONPATH": theirs, "PYTHONINSPECT": "1", "PYTHONUSERBASE": theirs}
+    place = make_place(home="a home 'of' Zoë", environment={name: str(value) for name, value in settings.items()})
+    mine = theirs / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages"
+    for folder in (theirs / "llmhost", mine / "aiohttp"):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("raise SystemExit('shadowed')")
+    trace = short_tmp / "trace"
+    (mine / "usercustomize.py").write_text(f"open({str(trace)!r}, 'w').close()")
+    installed = place.up()
+    assert installed.folder == f"{place.home}/.llmhost/nodes/n1"
+    assert ask(installed)
+    agent = place.agent(installed)
+    with pytest.raises(LlmhostError) as failed:
+        agent.restart(["x; touch injected", "$(touch injected)"])
+    assert failed.value.code == "usage"
+    assert agent.stop()["left"] == []
+    assert not trace.exists()
+    assert not list(place.home.rglob("injected"))
+
+
 def test_two_nodes_live_on_one_machine_and_one_may_go(standing):
     one, two = standing.installed, standing.up("n2")
     assert one.folder != two.folder

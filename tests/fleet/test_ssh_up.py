@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from llmhost.core.errors import LlmhostError
 from llmhost.core.ledger import Ledger
 from llmhost.fleet.access import ensure_gateway
 from llmhost.fleet.plan import UpRequest, make_plan
@@ -150,6 +151,28 @@ def test_without_a_tunnel_the_machine_is_set_up_and_nothing_runs_here(place, mac
     assert running_on(machine)
     assert processes_touching(place.root) == {}
     assert open_tunnel(settings_of(place), place.paths, None, Told()).exit_code == 0
+    assert ask(place).status == 200
+
+
+def test_the_built_in_transport_carries_a_fleet_too_and_can_be_changed_in_place(place, machine):
+    wished = asking(machine.target, identity=machine.client_key, transport="sshtunnel")
+    bring_up(place, request=wished, gateway_port=free_port())
+    assert nodes_of(place)["n1"]["tunnel"]["transport"] == "sshtunnel"
+    assert ask(place).status == 200
+    plan = bring_up(place, request=asking(transport="openssh")).data["plan"]
+    assert plan["action"] == "change"
+    wait_until(lambda: nodes_of(place)["n1"]["tunnel"]["transport"] == "openssh", "the other transport", 20)
+    assert ask(place).status == 200
+
+
+def test_the_gateway_moves_to_a_port_that_was_asked_for(place, machine):
+    bring_up(place, machine, gateway_port=free_port())
+    port = free_port()
+    result = open_tunnel(settings_of(place), place.paths, port, Told())
+    assert (result.exit_code, result.data["gateway"]["url"]) == (0, f"http://127.0.0.1:{port}")
+    with socket.create_server(("127.0.0.1", 0)) as stranger, pytest.raises(LlmhostError) as failure:
+        open_tunnel(settings_of(place), place.paths, stranger.getsockname()[1], Told())
+    assert failure.value.code == "port_in_use"
     assert ask(place).status == 200
 
 

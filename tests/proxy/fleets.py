@@ -17,6 +17,7 @@ from tests.support.proxy_server import NO_CACHE, ProxyServer, proxy
 from tests.support.system import wait_until
 
 FLEET = BackendConfig("fleet")
+NODE = "x-llmhost-node"
 # Short, but long enough for a loaded machine: what is late here is taken for frozen.
 CALM = Timing(first_byte=0.3, ping=0.2, upstream_silence=3.0)
 _fresh = itertools.count()
@@ -51,14 +52,15 @@ def gateway(folder: Path, nodes: Sequence[NodeConfig | ProxyServer], **more: Any
 class Crew:
     """A gateway in front of nodes n1 and n2, shared by tests that kill, freeze and drain them: `whole` puts everything right again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, timing: Timing = CALM) -> None:
         self.folder = folder
+        self._timing = timing
         self.nodes: dict[str, ProxyServer] = {}
         self._open = ExitStack()
         for id in ("n1", "n2"):
             self._start(id)
         self.gateway = self._open.enter_context(
-            gateway(folder, list(self.nodes.values()), timing=CALM, cache=CacheConfig())
+            gateway(folder, list(self.nodes.values()), timing=timing, cache=CacheConfig())
         )
 
     def whole(self) -> Crew:
@@ -83,7 +85,11 @@ class Crew:
         self._open.close()
 
     def _start(self, id: str) -> None:
-        self.nodes[id] = self._open.enter_context(node(self.folder, id, timing=CALM))
+        self.nodes[id] = self._open.enter_context(node(self.folder, id, timing=self._timing))
+
+
+def busy(server: ProxyServer) -> bool:
+    return bool(server.status()["requests"]["in_flight"])
 
 
 def readings(server: ProxyServer) -> dict[str, dict[str, Any]]:

@@ -17,12 +17,24 @@ import pytest
 
 from llmhost.core.server_config import BackendConfig, NodeConfig, Timing
 from tests.proxy.asking import error_of, fresh, send, stream, streamed_text, text_of
-from tests.proxy.fleets import CALM, Crew, changed, config_of, gateway, node, of_session, readings, session_on, states
-from tests.support.proxy_server import ProxyServer, short_dir
+from tests.proxy.fleets import (
+    CALM,
+    NODE,
+    Crew,
+    busy,
+    changed,
+    config_of,
+    gateway,
+    node,
+    of_session,
+    readings,
+    session_on,
+    states,
+)
+from tests.support.proxy_server import short_dir
 from tests.support.sse import parse
 from tests.support.system import wait_until
 
-NODE = "x-llmhost-node"
 LONG = fresh("@rehearse words 400; pace 20", stream=True)
 
 
@@ -35,10 +47,6 @@ def shared() -> Iterator[Crew]:
 @pytest.fixture
 def crew(shared: Crew) -> Crew:
     return shared.whole()
-
-
-def busy(server: ProxyServer) -> bool:
-    return bool(server.status()["requests"]["in_flight"])
 
 
 def served(crew: Crew) -> int:
