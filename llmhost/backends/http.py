@@ -18,6 +18,7 @@ import orjson
 from llmhost.backends.connections import Connections, Pool
 
 FRESH_TRIES = 3
+LAST_CHANCE_S = 0.5
 
 
 class UpstreamError(Exception):
@@ -85,10 +86,12 @@ class _Silence:
         self._response = response
         self._limit = limit
         self._last = self._loop.time()
+        self._warned = False
         self._timer = self._loop.call_later(limit, self._check)
 
     def heard(self) -> None:
         self._last = self._loop.time()
+        self._warned = False
 
     def stop(self) -> None:
         self._timer.cancel()
@@ -97,6 +100,10 @@ class _Silence:
         left = self._last + self._limit - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._check)
+            return
+        if not self._warned:  # it may be us who were frozen: what came meanwhile is to be read first
+            self._warned = True
+            self._timer = self._loop.call_later(LAST_CHANCE_S, self._check)
             return
         self._response.content.set_exception(UpstreamError(f"nothing came for {self._limit:g} s", timed_out=True))
         self._response.close()

@@ -17,9 +17,10 @@ import orjson
 
 from llmhost.backends.base import Call, NodeReading
 from llmhost.backends.fleet.breaker import Breaker
-from llmhost.backends.fleet.failures import NodeFailure, api_error, broken_off, told_failure
+from llmhost.backends.fleet.failures import NodeFailure, api_error, broken_off, told_failure, unreachable
 from llmhost.backends.fleet.watch import TOKEN_REFUSED, NodeWatch
 from llmhost.backends.http import Response, Upstream, UpstreamError
+from llmhost.backends.patience import CalledBack, Waiting, upload_s
 from llmhost.core.server_config import NodeConfig, Timing
 from llmhost.messages.errors import ApiError, unavailable
 from llmhost.messages.frames import FrameSplitter, is_in
@@ -55,9 +56,12 @@ class NodeBackend:
         self.requests: Counter[str] = Counter()
         self._upstream = Upstream(config.url, config.token)
         self._silence = timing.upstream_silence
-        # a node sends its headers when the first-bytes time is over at the latest; one that does not is frozen
+        # a node sends its headers when the first-bytes time is over at the latest; one that does not is frozen. The watch knows sooner
+        # of most of these, but not of one that still answers on another connection.
         self._headers_within = timing.first_byte + timing.upstream_silence
-        self.watch = NodeWatch(self._upstream, config.id, on_look)
+        self._waiting = Waiting()
+        self._on_look = on_look
+        self.watch = NodeWatch(self._upstream, config.id, self._looked)
         self.idle = asyncio.Event()
         self.idle.set()
         self._state = ""
@@ -105,7 +109,10 @@ class NodeBackend:
             call.served = response.headers.get(SERVED_HEADER)
             if ask.identity and call.served and call.served != ask.identity:
                 self.watch.look_again()
-                raise NodeFailure("other_model", unavailable("the node serves another model now", 2))
+                raise NodeFailure(
+                    "other_model",
+                    unavailable(f"Node {self.config.id} serves another model now. More: llmhost status", 2),
+                )
             async with aclosing(self._frames(response)) as frames:
                 async for frame in frames:
                     yield frame
@@ -114,7 +121,7 @@ class NodeBackend:
         """Prompt tokens, and whether the count is exact. Raises NodeFailure."""
         async with self._counted() as stack:
             response = await self._open(stack, "/v1/messages/count_tokens", Ask(raw, {}), COUNT_WITHIN_S)
-            content = await _whole(response)
+            content = await self._whole(response)
         try:
             return int(orjson.loads(content)["input_tokens"]), ESTIMATE_HEADER not in response.headers
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
@@ -123,15 +130,22 @@ class NodeBackend:
     def _counted(self) -> _Counted:
         return _Counted(self)
 
+    def _looked(self) -> None:
+        self._on_look()  # first: whoever is called back must not find the node fit
+        if self.watch.lost == "silent":
+            self._waiting.call_back()
+
     async def _open(self, stack: AsyncExitStack, path: str, ask: Ask, within: float) -> Response:
+        sending = self._upstream.stream("POST", path, ask.raw, ask.headers, within + upload_s(ask.raw))
         try:
-            response = await stack.enter_async_context(
-                self._upstream.stream("POST", path, ask.raw, ask.headers, within)
-            )
+            async with self._waiting.on(ask.raw):
+                response = await stack.enter_async_context(sending)
+        except CalledBack:
+            raise NodeFailure("lost", unreachable(self.config.id, self.watch.health.detail)) from None
         except UpstreamError as error:
             raise self._unreached(error) from error
         if response.status != 200:
-            raise self._answered(response, await _whole(response))
+            raise self._answered(response, await self._whole(response))
         return response
 
     def _unreached(self, error: UpstreamError) -> NodeFailure:
@@ -139,7 +153,7 @@ class NodeBackend:
             "refused" if error.refused else "silent" if error.timed_out else "dropped"
         )
         self.watch.suspect(how, error.message)
-        return NodeFailure(how, unavailable(f"the node is not reachable: {error.message}"))
+        return NodeFailure(how, unreachable(self.config.id, error.message))
 
     def _answered(self, response: Response, content: bytes) -> NodeFailure:
         if REFUSED_HEADER in response.headers:
@@ -163,9 +177,15 @@ class NodeBackend:
                     yield frames
         except UpstreamError as error:
             self.watch.look_again()
-            raise broken_off(error.message, silent=error.timed_out) from error
+            raise broken_off(self.config.id, error.message, silent=error.timed_out) from error
         if splitter.pending or kept is not None:
-            raise broken_off("it stopped before its end")
+            raise broken_off(self.config.id, "it stopped before its end")
+
+    async def _whole(self, response: Response) -> bytes:
+        try:
+            return await response.read()
+        except UpstreamError as error:
+            raise broken_off(self.config.id, error.message) from error
 
     def __repr__(self) -> str:
         return f"NodeBackend({self.config.id})"
@@ -191,10 +211,3 @@ class _Counted(AsyncExitStack):
 
 def _has_content(frames: bytes) -> bool:
     return is_in("content_block_start", frames) or is_in("message_delta", frames)
-
-
-async def _whole(response: Response) -> bytes:
-    try:
-        return await response.read()
-    except UpstreamError as error:
-        raise broken_off(error.message) from error

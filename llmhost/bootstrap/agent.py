@@ -24,7 +24,14 @@ OPTIONS = ("-P", "-s", "-X", "utf8")
 # What may stand in the user's profile for another Python and would break this one, or keep it from ending.
 THEIRS = (
     *("PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONEXECUTABLE", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS"),
-    *("PYTHONOPTIMIZE", "PYTHONDEBUG", "PYTHONVERBOSE", "PYTHONPROFILEIMPORTTIME", "PYTHONIOENCODING", "PYTHONUNBUFFERED"),
+    *(
+        "PYTHONOPTIMIZE",
+        "PYTHONDEBUG",
+        "PYTHONVERBOSE",
+        "PYTHONPROFILEIMPORTTIME",
+        "PYTHONIOENCODING",
+        "PYTHONUNBUFFERED",
+    ),
 )
 NOT_FOUND = 127  # as a shell has it
 

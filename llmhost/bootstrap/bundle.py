@@ -62,8 +62,7 @@ def build(machine: Machine, cache: Path, progress: Progress, lock_text: str | No
     try:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not file.exists():
-            progress.phase(PHASE, "packing the server for the node")
-            _make(file, own, machine, lock, alike)
+            _make(file, own, machine, lock, alike, progress)
             _prune(cache, file)
         os.utime(file)
     except OSError as error:
@@ -105,12 +104,17 @@ def _fingerprint(own: Iterable[Entry], kind: str, lock: str) -> str:
     return digest.hexdigest()[:NAME_LENGTH]
 
 
-def _make(file: Path, own: list[Entry], machine: Machine, lock: str, alike: bool) -> None:
+def _make(file: Path, own: list[Entry], machine: Machine, lock: str, alike: bool, progress: Progress) -> None:
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".making-") as work:
         if alike:
+            progress.phase(PHASE, "packing the server for the node")
             theirs = list(installed_files())
         else:
+            progress.phase(
+                PHASE, f"fetching the server's packages for Python {machine.python_version} on {machine.platform}"
+            )
             fetched = wheels.fetch(machine, lock, Path(work))
+            progress.phase(PHASE, "packing the server for the node")
             theirs = [entry for wheel in fetched for entry in wheels.files_of(wheel)]
         draft = Path(work) / "bundle"
         write_archive(draft, [*own, *theirs])
@@ -129,6 +133,9 @@ def write_archive(file: Path, entries: Iterable[Entry]) -> None:
             info = tarfile.TarInfo(f"lib/{name}")
             info.size, info.mode = len(data), 0o644
             archive.addfile(info, io.BytesIO(data))
+    # A machine that loses its power must not find half a file under its final name.
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def _bytes(content: Content) -> bytes:

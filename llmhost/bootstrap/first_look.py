@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 
 NAMES = "python3 python3.14 python3.13 python3.12 python3.11"
+NEWEST_LOCKED = (3, 14)
 PLACES = (
     "~/.llmhost/python/bin/python3",
     "/opt/*/bin/python3",
@@ -16,7 +18,10 @@ PLACES = (
 LOOKED_FOR = f"{NAMES.replace(' ', ', ')} on PATH, then {', '.join(PLACES)}"
 
 # An old Python must get through it, too: it says its version and whether it will do.
-_TRY = "import sys, zlib, ssl, ctypes; v = sys.version_info; print('%d.%d.%d' % v[:3]); sys.exit(v < (3, 11))"
+_TRY = (
+    "import sys, zlib, ssl, ctypes; v = sys.version_info; print('%d.%d.%d' % v[:3]);"
+    " sys.exit(not (3, 11) <= v[:2] <= NEWEST)"
+)
 
 _FIRST = """
 LC_ALL=C; export LC_ALL
@@ -46,7 +51,13 @@ exit 0
 """
 
 
+def newest() -> tuple[int, int]:
+    """The newest Python there are packages for: those that are locked, or those that are installed here."""
+    return max(NEWEST_LOCKED, sys.version_info[:2])
+
+
 def script(places: Sequence[str] = PLACES) -> str:
     """Prints `home=`, `unwritable=` (why), `python=` (the first that is new enough) and `old=` (others), each where there is one."""
     looked = " ".join(place.replace("~/", '"$HOME"/') for place in places)
-    return f"look={shlex.quote(_TRY)}\nnames={shlex.quote(NAMES)}\n" + _FIRST.replace("$places", looked)
+    look = _TRY.replace("NEWEST", str(newest()))
+    return f"look={shlex.quote(look)}\nnames={shlex.quote(NAMES)}\n" + _FIRST.replace("$places", looked)

@@ -200,6 +200,10 @@ class _Job:
     def _gpu_note(self) -> list[str]:
         if self.machine.gpu or self.wish.backend == "rehearsal":
             return []
+        if self.machine.gpu_trouble:
+            return [
+                f"nvidia-smi on the node fails ({self.machine.gpu_trouble}): with a broken driver the model runs on its processor, slowly."
+            ]
         return [
             "the node has no NVIDIA graphics card (nvidia-smi shows none): the model runs on its processor, slowly."
         ]

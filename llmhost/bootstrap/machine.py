@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from inspect import getsource as inspect_source
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 INSPECT_S = 60.0
 OLDEST = (3, 11)
 LOW_MEMORY_MB = 4_096
+# Certificates are checked by the clock: one that was issued today is "not yet valid" for a clock that is late.
+CLOCK_OFF_S = 600.0
 FULL_SIGNS = ("No space left", "Disk quota", "quota exceeded")
 
 
@@ -28,6 +31,7 @@ class Machine:
 
     `abi_tag` is what compiled extensions must be made for (`cp312`), `platform` is `SYSTEM-ARCHITECTURE-LIBC-VERSION`, for example
     `linux-x86_64-glibc-2.36`. `memory_mb` is what a container may use where it is limited. `ollama_url` = one answers there already.
+    `gpu_trouble` = why the graphics card cannot be asked, `ollama_broken` = a program of that name that does not work.
     """
 
     home: str
@@ -43,6 +47,8 @@ class Machine:
     ollama_bin: str | None = None
     ollama_version: str | None = None
     ollama_url: str | None = None
+    gpu_trouble: str | None = None
+    ollama_broken: str | None = None
     writable: bool = True
     notes: tuple[str, ...] = ()
 
@@ -55,7 +61,7 @@ def inspect(session: Session, folder: str = ".llmhost", places: Sequence[str] = 
 
     `places` are where a Python is looked for when none on PATH will do.
 
-    Raises LlmhostError (`no_shell`, `no_python`, `home_read_only`, `disk_full`, `unsupported_platform`), SshFailure.
+    Raises LlmhostError (`no_shell`, `no_python`, `home_read_only`, `home_noexec`, `disk_full`, `unsupported_platform`), SshFailure.
     """
     seen = session.run(first_look.script(places), timeout_s=INSPECT_S)
     facts = parse_look(seen.out)
@@ -64,7 +70,7 @@ def inspect(session: Session, folder: str = ".llmhost", places: Sequence[str] = 
     _check_writable(facts)
     if "python" not in facts:
         raise _no_python(facts)
-    command = f"{shlex.quote(facts['python'])} -I -S - {shlex.quote(folder)}"
+    command = f"{shlex.quote(facts['python'])} -I -S -X utf8 - {shlex.quote(folder)}"
     told = session.run(command, stdin=source_of(remote_look), timeout_s=INSPECT_S)
     return machine_of(facts, told.out)
 
@@ -85,21 +91,30 @@ def parse_look(shown: str) -> dict[str, str]:
 
 
 def machine_of(facts: dict[str, str], told: str) -> Machine:
-    """Both looks together. Raises LlmhostError (`no_python`, `unsupported_platform`)."""
+    """Both looks together. Raises LlmhostError (`no_python`, `home_noexec`, `unsupported_platform`)."""
     try:
         more = json.loads(told.strip().splitlines()[-1])
         known = {name: more[name] for name in Machine.__slots__ if name in more}
         machine = Machine(**{"python": facts["python"], **known, "home": facts["home"]})
     except (IndexError, ValueError, TypeError, KeyError):
         raise _no_python({**facts, "old": f"{facts['python']} which does not work"}) from None
-    return check_platform(_with_notes(machine))
+    if more.get("noexec"):
+        raise _noexec(machine)
+    return replace(check_platform(machine), notes=tuple(_notes(machine, more)))
 
 
-def _with_notes(machine: Machine) -> Machine:
-    notes = []
+def _notes(machine: Machine, more: dict[str, Any]) -> Iterator[str]:
     if machine.memory_mb is not None and machine.memory_mb < LOW_MEMORY_MB:
-        notes.append(f"the node has only {machine.memory_mb} MB of memory; a model will hardly fit beside the rest.")
-    return Machine(**{**machine.as_dict(), "notes": tuple(notes)})
+        yield f"the node has only {machine.memory_mb} MB of memory; a model will hardly fit beside the rest."
+    off_s = float(more.get("clock") or time.time()) - time.time()
+    if abs(off_s) > CLOCK_OFF_S:
+        side = "ahead" if off_s > 0 else "behind"
+        yield f"the node's clock is {int(abs(off_s) / 60)} minutes {side}: its downloads may fail, and times in its logs are wrong."
+    if more.get("ends_at_logout"):
+        yield (
+            "the node's system ends what a user started when the connection it was started from ends (KillUserProcesses=yes in"
+            " logind.conf): set it to no there, or log in as root, or the node will not last."
+        )
 
 
 def check_platform(machine: Machine) -> Machine:
@@ -127,6 +142,14 @@ def is_full(text: str) -> bool:
     return any(sign.lower() in text.lower() for sign in FULL_SIGNS)
 
 
+def _noexec(machine: Machine) -> LlmhostError:
+    return LlmhostError(
+        f"nothing can be run from the node's home {machine.home}: its disk is mounted noexec.",
+        hint="Use a user whose home allows it, or have it mounted without noexec.",
+        code="home_noexec",
+    )
+
+
 def _check_writable(facts: dict[str, str]) -> None:
     why = facts.get("unwritable")
     if why is None:
@@ -142,8 +165,9 @@ def _check_writable(facts: dict[str, str]) -> None:
 
 def _no_python(facts: dict[str, str]) -> LlmhostError:
     found = f"found: {facts['old']}" if facts.get("old") else "found none"
+    newest = "{}.{}".format(*first_look.newest())
     return LlmhostError(
-        f"the node has no Python {OLDEST[0]}.{OLDEST[1]} or later (looked for {first_look.LOOKED_FOR}; {found}).",
+        f"the node has no Python {OLDEST[0]}.{OLDEST[1]} to {newest} (looked for {first_look.LOOKED_FOR}; {found}).",
         hint="Install one there (apt-get install python3), or unpack one to ~/.llmhost/python.",
         code="no_python",
     )

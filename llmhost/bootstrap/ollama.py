@@ -50,12 +50,15 @@ def plan(machine: Machine, before: dict[str, str | None] | None = None) -> Ollam
     `before` is the node's wish so far, if it has one: a server of our own is kept, so that doing it twice changes nothing.
     """
     if before and before.get("mode") == "serve" and before.get("bin") and before["bin"] == machine.ollama_bin:
-        return OllamaPlan("serve", bin=machine.ollama_bin)
+        return OllamaPlan("serve", bin=machine.ollama_bin, note=_version_note(machine))
     if machine.ollama_url:
         return OllamaPlan("use", url=machine.ollama_url, note=_version_note(machine))
     if machine.ollama_bin:
         return OllamaPlan("serve", bin=machine.ollama_bin, note=_version_note(machine))
-    return OllamaPlan("install")
+    broken = machine.ollama_broken
+    return OllamaPlan(
+        "install", note=f"{broken} on the node does not work: Ollama is installed anew." if broken else ""
+    )
 
 
 def install(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ASK_S = 60.0
 UNPACK_S = 300.0
+DAMAGED = "bundle_damaged"
 MIB = 1024 * 1024
 
 
@@ -45,9 +46,12 @@ def push(
     remote = f"{folder}/releases/{part}"
     try:
         session.put(bundle.file, remote, on_progress=show)
+        progress.phase(PHASE, "unpacking the server on the node")
         done = _unpack(session, python, folder, bundle.name, part, bundle.sha256)
     except LlmhostError as error:
         _give_up(session, remote, error)
+        if error.code == DAMAGED:
+            bundle.file.unlink(missing_ok=True)  # so that the next try makes it anew, should it be our own copy
         raise
     if "current" not in done:
         raise _damaged(str(done))
@@ -74,7 +78,7 @@ def _make_folder(session: Session, folder: str) -> None:
 
 def _unpack(session: Session, python: str, folder: str, *arguments: str) -> dict[str, Any]:
     """What remote_unpack answers. Raises LlmhostError."""
-    command = shlex.join([python, "-I", "-S", "-", folder, *arguments])
+    command = shlex.join([python, "-I", "-S", "-X", "utf8", "-", folder, *arguments])
     done = session.run(command, stdin=source_of(remote_unpack), timeout_s=UNPACK_S)
     answer = _parse(done.out)
     if "error" not in answer:
@@ -113,5 +117,5 @@ def _damaged(why: str) -> LlmhostError:
     return LlmhostError(
         f"the server did not arrive whole on the node: {why}.",
         hint="Run it again; what was there before still runs.",
-        code="bundle_damaged",
+        code=DAMAGED,
     )

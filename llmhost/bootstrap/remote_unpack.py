@@ -1,6 +1,6 @@
 """Makes an uploaded bundle the current release, or changes nothing.
 
-The text of this file is fed to a node's Python, so it imports nothing of llmhost. `python3 -I -S - FOLDER NAME PART SHA256` checks
+The text of this file is fed to a node's Python, so it imports nothing of llmhost. `python3 -I -S -X utf8 - FOLDER NAME PART SHA256` checks
 FOLDER/releases/PART, unpacks it beside, renames it to FOLDER/releases/NAME and points FOLDER/current at it. Without PART it only points
 `current`. Prints one line of JSON: `{"current": NAME}`, `{"missing": true}` when there is no such release yet, or
 `{"error": CODE, "detail": TEXT}`.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gzip
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 # An upload of another operator's may be under way; one this old was interrupted.
@@ -68,9 +70,8 @@ def unpack(releases: Path, name: str, part: Path) -> None:
             else:
                 archive.extractall(draft)
         os.replace(draft, releases / name)
-    except OSError:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)  # gone already when it was renamed
 
 
 def point(folder: Path, name: str) -> str:
@@ -121,7 +122,7 @@ def main(folder: str, name: str, part: str = "", sha256: str = "") -> dict[str, 
         return install(Path(folder), name, part, sha256)
     except Refused as error:
         return {"error": "bundle_damaged", "detail": str(error)}
-    except tarfile.TarError as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         return {"error": "bundle_damaged", "detail": str(error)}
     except OSError as error:
         code = "disk_full" if error.errno in FULL else "node_unwritable"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 # Claude Code's first request takes 11,000 tokens and its compaction starts 11,000 before the end (client facts §1.10).
 DEFAULT_CONTEXT = 65_536
 _MIB_OF_PROMPTS = 16_384
+_ONE_SLOT = frozenset({"", "0", "1"})
 
 
 def serve_environment(
@@ -36,4 +37,8 @@ def serve_environment(
         ours |= {"OLLAMA_FLASH_ATTENTION": "1", "OLLAMA_KV_CACHE_TYPE": "q8_0"}
     if memory_mb:
         ours["LLAMA_ARG_CACHE_RAM"] = str(min(memory_mb // 2, _MIB_OF_PROMPTS))
-    return {**ours, **(wished or {}), "OLLAMA_HOST": address}
+    found = {**ours, **(wished or {}), "OLLAMA_HOST": address}
+    if found["OLLAMA_NUM_PARALLEL"] not in _ONE_SLOT:
+        # without it, one after another, all requests take the first slot, whoever's prompt is in there
+        found.setdefault("OLLAMA_MULTIUSER_CACHE", "1")
+    return found

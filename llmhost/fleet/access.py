@@ -15,7 +15,7 @@ from llmhost.fleet.commit import Desk, gateway_token, no_fleet, restart
 from llmhost.fleet.desired import GATEWAY, SUPERVISOR, serving
 from llmhost.fleet.links import kick
 from llmhost.fleet.observed import Observed, explain_absence, observe
-from llmhost.fleet.readiness import Wait, ready_deadline
+from llmhost.fleet.readiness import LINK_PATIENCE_S, Wait, ready_deadline
 from llmhost.supervisor.launch import end_supervisor, ensure_supervisor, find_supervisor, is_running
 from llmhost.supervisor.loopback import request
 
@@ -35,10 +35,12 @@ class GatewayAccess:
     context: int
 
 
-def ensure_gateway(settings: Settings, paths: Paths, progress: Progress) -> GatewayAccess:
+def ensure_gateway(
+    settings: Settings, paths: Paths, progress: Progress, *, patience_s: float = LINK_PATIENCE_S
+) -> GatewayAccess:
     """The gateway of the fleet, up and ready: started again from the ledger if it is not, replaced if it is another version's.
 
-    One node that answers is enough: the others come back behind it.
+    One node that answers is enough: the others come back behind it. With none, links get `patience_s` to come back.
     Several callers at once end with the same one. Raises NotReady (`no_fleet`, `not_ready`), LlmhostError.
     """
     seen = observe(paths, settings.fleet)
@@ -48,7 +50,9 @@ def ensure_gateway(settings: Settings, paths: Paths, progress: Progress) -> Gate
     knows = ready is None or _knows_token(paths)
     if ready is None or not knows:
         progress.phase("gateway", _what_is_wrong(paths, seen) if knows else "its token was lost: replacing the gateway")
-        ready = _start_again(settings, paths, progress, [node.id for node in serving(seen.nodes)], keep=knows)
+        ready = _start_again(
+            settings, paths, progress, _Aim([node.id for node in serving(seen.nodes)], knows, patience_s)
+        )
     model = ready["reading"]["model"]
     return GatewayAccess(f"http://127.0.0.1:{ready['port']}", gateway_token(paths), model["id"], model["context"])
 
@@ -95,18 +99,27 @@ def _knows_token(paths: Paths) -> bool:
     return told == read(paths.gateway_token_file)
 
 
-def _start_again(settings: Settings, paths: Paths, progress: Progress, ids: list[str], *, keep: bool) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """Any of these nodes; `keep` = what runs is left alone."""
+
+    ids: list[str]
+    keep: bool
+    patience_s: float
+
+
+def _start_again(settings: Settings, paths: Paths, progress: Progress, aim: _Aim) -> dict[str, Any]:
     paths.create()
     started_here = not is_running(paths)
     with Ledger.open(paths.ledger_file) as ledger, ensure_supervisor(paths, progress.note, module=SUPERVISOR) as client:
         try:
-            restart(Desk(ledger, client, settings, paths, gateway_token(paths)), keep=keep)
+            restart(Desk(ledger, client, settings, paths, gateway_token(paths)), keep=aim.keep)
         except LlmhostError:
             if started_here and not client.wanted():
                 end_supervisor(client)
             raise
         kick(client)
-        return Wait(client, paths, progress, ids, ready_deadline(settings)).until_served()
+        return Wait(client, paths, progress, aim.ids, ready_deadline(settings), aim.patience_s).until_served()
 
 
 def _what_is_wrong(paths: Paths, seen: Observed) -> str:

@@ -89,7 +89,7 @@ def _about_remote(node: dict[str, Any]) -> Iterator[dict[str, str]]:
     elif link["state"] in ("stopped", None):
         yield _entry("tunnel_closed", f"Node {id}: {why}.", "llmhost tunnel")
     elif link["state"] == "degraded":
-        yield _entry("node_trouble", f"The proxy of node {id} does not answer: {why}.", f"llmhost restart {id} --proxy")
+        yield _entry("node_trouble", f"Node {id} does not serve: {why}.", f"llmhost restart {id} --proxy")
     elif link["state"] == "reconnecting":
         yield _entry(
             "reconnecting", f"The link to node {id} is coming back: {why}.", f"llmhost logs {id} --source tunnel"

@@ -15,6 +15,7 @@ from llmhost.core.progress import Progress
 from llmhost.fleet.desired import (
     DRAINING,
     GATEWAY,
+    LEAVING,
     LINKS,
     RUNS,
     in_phase,
@@ -145,16 +146,22 @@ def _with_settings(gateway: GatewayRecord, settings: Settings) -> GatewayRecord:
 
 
 @contextlib.contextmanager
-def undone_on_failure(desk: Desk, progress: Progress, *, started_here: bool) -> Iterator[None]:
-    """Whatever ends the block early (Ctrl-C too), the fleet is as it was before. `started_here`: the supervisor was not running."""
+def undone_on_failure(
+    desk: Desk, progress: Progress, *, started_here: bool, left: Callable[[], list[NodeRecord]] = list
+) -> Iterator[None]:
+    """Whatever ends the block early (Ctrl-C too), the fleet is as it was before. `started_here`: the supervisor was not running.
+
+    `left` are new nodes that may still be on their machines: they stay in the ledger, on their way out, for `down` to end.
+    """
     before = _before(desk)
     try:
         yield
     except BaseException:
         # The failure that brought us here says more than one of these; and telling comes last, for want of a terminal it may fail.
         with contextlib.suppress(LlmhostError, OSError):
-            _restore(desk, before, stop=started_here or not before.nodes)
-            progress.note("what was started is undone")
+            behind = left()
+            _restore(desk, before, behind, stop=started_here or not before.nodes)
+            progress.note(_told_of(behind))
         raise
 
 
@@ -173,9 +180,18 @@ def _before(desk: Desk) -> _Before:
     return _Before(desk.ledger.nodes(), desk.ledger.gateway(), desk.client.wanted(), links)
 
 
-def _restore(desk: Desk, before: _Before, *, stop: bool) -> None:
+def _told_of(behind: list[NodeRecord]) -> str:
+    if not behind:
+        return "what was started is undone"
+    ids = " ".join(node.id for node in behind)
+    return f"what was started is undone, but for what is left on other machines: llmhost down {ids}"
+
+
+def _restore(desk: Desk, before: _Before, behind: list[NodeRecord], *, stop: bool) -> None:
+    known = {node.id for node in before.nodes}
+    leaving = [in_phase(node, LEAVING) for node in behind if node.id not in known]
     with desk.ledger.transaction():
-        desk.ledger.set_nodes(before.nodes)
+        desk.ledger.set_nodes([*before.nodes, *leaving])
         desk.ledger.put_gateway(before.gateway)
         if not stop and before.specs:
             _apply(desk, before.specs, before.links)

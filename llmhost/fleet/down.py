@@ -14,6 +14,7 @@ from llmhost.core.result import Result
 from llmhost.fleet.commit import Change, Desk, gateway_token
 from llmhost.fleet.desired import SSH, SUPERVISOR, serving
 from llmhost.fleet.retire import Departure, after_dismissal, dismiss, drain, left_behind, take_away
+from llmhost.fleet.turn import my_turn
 from llmhost.supervisor import lock
 from llmhost.supervisor.launch import (
     await_orphans,
@@ -45,9 +46,19 @@ def down(settings: Settings, paths: Paths, ending: Ending, progress: Progress) -
 
     `data` is the contract's `{destroyed, still_billing}`, each node with what was left on its machine (`kept`). A machine that cannot be
     reached keeps its node in the ledger, as an error (`left_behind`): the next `down` tries again, and `force` forgets it with a warning.
-    With a damaged ledger everything that runs here is stopped all the same, and the damage is the error. Raises UsageError for a node that
-    is not there, LlmhostError.
+    With a damaged ledger everything that runs here is stopped all the same, and the damage is the error. An `up` over SSH that is at work
+    is waited for, or interrupted when the whole fleet goes. Raises UsageError for a node that is not there, LlmhostError.
     """
+    with contextlib.ExitStack() as stack:
+        if paths.ledger_file.exists():
+            with contextlib.suppress(
+                LlmhostError
+            ):  # a state folder that cannot be written keeps nothing from being stopped
+                stack.enter_context(my_turn(paths, progress, interrupt=not ending.nodes))
+        return _down(settings, paths, ending, progress)
+
+
+def _down(settings: Settings, paths: Paths, ending: Ending, progress: Progress) -> Result:
     try:
         ledger = Ledger.open_existing(paths.ledger_file)
     except LlmhostError as damage:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llmhost.core.errors import UsageError
 from llmhost.core.ledger import NodeRecord
-from llmhost.fleet.desired import SSH
+from llmhost.fleet.desired import LEAVING, SSH, phase_of
 from llmhost.fleet.installation import alias_of
 from llmhost.ssh.target import SshTarget
 
@@ -50,10 +50,12 @@ class HostWish:
 def places(wish: HostWish, nodes: Sequence[NodeRecord], fleet: str, installation: str) -> list[Place]:
     """The fleet's hosts: those that are recorded, then those that are new. Raises UsageError (`bad_host`, `no_host`).
 
-    Without a host named, a key or a transport that was asked for holds for all that are recorded, else for the named ones.
+    Without a host named, a key or a transport that was asked for holds for all that are recorded, else for the named ones. A node that was
+    let go, and is only not gone from its machine yet, comes back when its host is named, and not before.
     """
     named = list(dict.fromkeys(SshTarget.parse(host, getpass.getuser()) for host in wish.hosts))
-    recorded = [_recorded(node) for node in nodes if node.provider == SSH and node.fleet == fleet]
+    ours = [node for node in nodes if node.provider == SSH and node.fleet == fleet]
+    recorded = [place for place in map(_recorded, ours) if place.target in named or not _let_go(place)]
     known = {place.target for place in recorded}
     found = [_asked(place, wish) if not named or place.target in named else place for place in recorded]
     ids = free_ids(node.id for node in nodes)
@@ -83,6 +85,10 @@ def default_transport() -> str:
 def place_of(node: NodeRecord) -> Place:
     """Where a recorded node is reached."""
     return _recorded(node)
+
+
+def _let_go(place: Place) -> bool:
+    return place.record is not None and phase_of(place.record) == LEAVING
 
 
 def _recorded(node: NodeRecord) -> Place:

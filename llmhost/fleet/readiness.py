@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 POLL_S = 0.05
 # How long a backend may say `failed` before we stop hoping: Ollama restarts a runner that ran out of memory within a few seconds.
 PATIENCE_S = 10.0
+# How long a link may be down, or the proxy behind it: a restarted sshd or proxy is back within a few seconds.
+LINK_PATIENCE_S = 45.0
 PROOF_MIN_S = 60.0
 LOG_LINES = 8
 PROOF = {"max_tokens": 16, "messages": [{"role": "user", "content": "Answer with the one word: ready"}]}
@@ -38,6 +40,7 @@ class Wait:
     progress: Progress
     node_ids: Sequence[str]
     deadline: float
+    patience_s: float = LINK_PATIENCE_S
     _failed_since: dict[str, float] = field(default_factory=dict)
     _said: str = ""
 
@@ -82,6 +85,9 @@ class Wait:
             if backend.get("state") == "starting" and self._said != "load":
                 self._said = "load"
                 self.progress.phase("load", str(backend.get("detail") or "loading the model"))
+            elif _is_link(node) and node["state"] != "up" and node.get("reason") and self._said != node["reason"]:
+                self._said = str(node["reason"])
+                self.progress.phase("link", f"waiting for {node['name']}: {_link_words(node)}")
 
     def _give_up(
         self,
@@ -103,11 +109,12 @@ class Wait:
         """Why a node will not get ready by itself."""
         if node["state"] == "failed":
             return _link_failed(node) if _is_link(node) else self._not_ready(node["name"], _unsteady(node))
-        backend, name, now = (node["reading"] or {}).get("backend") or {}, node["name"], time.monotonic()
-        if backend.get("state") != "failed":
+        name, now = node["name"], time.monotonic()
+        lost, backend = _is_link(node) and node["state"] != "up", (node["reading"] or {}).get("backend") or {}
+        if not lost and backend.get("state") != "failed":
             self._failed_since.pop(name, None)
-        elif now - self._failed_since.setdefault(name, now) > PATIENCE_S:
-            return self._not_ready(name, f"the backend failed: {backend.get('detail')}")
+        elif now - self._failed_since.setdefault(name, now) > (self.patience_s if lost else PATIENCE_S):
+            return _link_lost(node) if lost else self._not_ready(name, f"the backend failed: {backend.get('detail')}")
         return None
 
     def _give_up_on(self, children: list[dict[str, Any]]) -> None:
@@ -190,9 +197,19 @@ def _is_link(part: dict[str, Any]) -> bool:
 
 
 def _link_failed(link: dict[str, Any]) -> LlmhostError:
-    text = str(link.get("reason_text") or link.get("reason") or "its link failed")
     hint = f"llmhost tunnel --repin {link['name']}" if link.get("reason") in PIN_TROUBLES else "llmhost tunnel"
-    return NotReady(f"{link['name']} cannot be reached: {text.rstrip('.')}.", hint=hint, code=link.get("reason"))
+    return NotReady(f"{link['name']} cannot be reached: {_link_words(link)}.", hint=hint, code=link.get("reason"))
+
+
+def _link_lost(link: dict[str, Any]) -> LlmhostError:
+    """About a link that may come back, or whose machine is reached while nothing answers there."""
+    name = link["name"]
+    hint = f"llmhost restart {name} --proxy" if link["state"] == "degraded" else f"llmhost logs {name} --source tunnel"
+    return NotReady(f"{name} does not get ready: {_link_words(link)}.", hint=hint)
+
+
+def _link_words(link: dict[str, Any]) -> str:
+    return str(link.get("reason_text") or link.get("reason") or "its link is not up").rstrip(".")
 
 
 def _unsteady(child: dict[str, Any]) -> str:

@@ -101,8 +101,9 @@ def _looked_at(
 
 def _with_way_out(result: NodePlan | LlmhostError, place: Place) -> NodePlan | LlmhostError:
     """A machine of the fleet that is gone must not keep the others from being looked after."""
-    if isinstance(result, LlmhostError) and place.record is not None:
-        result.hint = f"{result.hint} Or let the node go: llmhost down {place.node_id} --force".strip()
+    if isinstance(result, LlmhostError) and place.record is not None and not result.code.startswith("key_"):
+        first = f"{result.hint.rstrip('.')}. " if result.hint else ""
+        result.hint = f"{first}Or let the node go: llmhost down {place.node_id} --force"
     return result
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmhost.bootstrap.install import Installed, Wish, bootstrap, node_folder
+from llmhost.core.errors import LlmhostError
 from llmhost.core.ledger import NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
@@ -14,6 +15,7 @@ from llmhost.core.secrets import new_token
 from llmhost.fleet.desired import INSTALLING, PHASE, SSH, child_name
 from llmhost.fleet.hosts import Place
 from llmhost.fleet.remote_plan import NodePlan
+from llmhost.fleet.sweep import NOT_INSTALLED, sweep
 from llmhost.providers.base import BackendChoice
 from llmhost.ssh.identity import is_locked, own_key, public_blob
 from llmhost.ssh.session import Session
@@ -53,7 +55,14 @@ def announced(plan: NodePlan, fleet: str) -> NodeRecord:
 def install(plan: NodePlan, token: str, settings: Settings, progress: Progress) -> Installed:
     """Bring one up, or find that it is as it should be. Raises LlmhostError, SshFailure."""
     wish = wish_for(plan.place.node_id, plan.choice, token, plan.place.transport, settings)
-    return bootstrap(plan.session, node_folder(plan.place.alias), wish, progress)
+    folder = node_folder(plan.place.alias)
+    try:
+        return bootstrap(plan.session, folder, wish, progress)
+    except LlmhostError as error:
+        if error.code != NOT_INSTALLED or not sweep(plan.session, folder, plan.machine.python):
+            raise
+    progress.note("a removal was cut off here: setting it up anew")
+    return bootstrap(plan.session, folder, wish, progress)
 
 
 def put_back(session: Session, node: NodeRecord, settings: Settings, progress: Progress) -> None:

@@ -46,7 +46,8 @@ def up_remote(plan: RemotePlan, settings: Settings, paths: Paths, visits: Visits
         client = stack.enter_context(ensure_supervisor(paths, progress.note, module=SUPERVISOR))
         desk = Desk(ledger, client, settings, paths, token)
         work = _Work(desk, plan, visits, progress)
-        with undone_on_failure(desk, progress, started_here=started_here), work.undone_over_there():
+        undone_here = undone_on_failure(desk, progress, started_here=started_here, left=work.left)
+        with undone_here, work.undone_over_there():
             outcome = work.carry_out()
         # from here on nothing is undone: it serves
         outcome.warnings += replaced(desk, plan.leaving, progress)
@@ -156,11 +157,16 @@ class _Work:
                 self._undo()
             raise
 
+    def left(self) -> list[NodeRecord]:
+        """New nodes that were begun, and not taken away again."""
+        return [node for node in self._touched if phase_of(node) is not None]
+
     def _undo(self) -> None:
         settings, paths = self.desk.settings, self.desk.paths
-        new = [node for node in self._touched if phase_of(node) is not None]
-        for departure in take_away(new, settings, paths, self.progress):
-            if departure.error is not None:
+        for departure in take_away(self.left(), settings, paths, self.progress):
+            if departure.error is None:
+                self._touched.remove(departure.node)
+            else:
                 self.progress.note(left_behind(departure).message)
         with Visits(settings, paths) as visits:
             board = Board(self.progress)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmhost.bootstrap.agent import Agent
 from llmhost.core.errors import LlmhostError
 from llmhost.core.ledger import NodeRecord
 from llmhost.core.paths import Paths
@@ -15,6 +16,7 @@ from llmhost.fleet.commit import Desk, hold
 from llmhost.fleet.desired import DRAINING, GATEWAY, LEAVING, SSH, in_phase, phase_of
 from llmhost.fleet.hosts import place_of
 from llmhost.fleet.links import pins_of
+from llmhost.fleet.sweep import NOT_INSTALLED, sweep
 from llmhost.fleet.together import at_once
 from llmhost.fleet.visit import Visits
 
@@ -66,14 +68,7 @@ def take_away(nodes: list[NodeRecord], settings: Settings, paths: Paths, progres
         return []
     progress.phase("remove", f"removing {', '.join(node.id for node in nodes)} from {_hosts(nodes)}")
     with Visits(settings, paths) as visits:
-
-        def leave(node: NodeRecord) -> tuple[str, ...]:
-            gone: dict[str, Any] = visits.agent(node).remove()
-            if gone.get("left"):
-                raise _still_running(node, gone["left"])
-            return tuple(gone.get("kept") or ())
-
-        results = at_once(nodes, leave, visits.close)
+        results = at_once(nodes, lambda node: _leave(node, visits), visits.close)
     departures = []
     for node, result in zip(nodes, results, strict=True):
         if isinstance(result, LlmhostError):
@@ -82,6 +77,20 @@ def take_away(nodes: list[NodeRecord], settings: Settings, paths: Paths, progres
             pins_of(paths).forget(node.spec["alias"])
             departures.append(Departure(node, result))
     return departures
+
+
+def _leave(node: NodeRecord, visits: Visits) -> tuple[str, ...]:
+    """What is kept there. Raises LlmhostError, SshFailure."""
+    session = visits.to(node)
+    try:
+        gone: dict[str, Any] = Agent(session, node.spec["python"], node.spec["folder"]).remove()
+    except LlmhostError as error:
+        if error.code != NOT_INSTALLED or not sweep(session, node.spec["folder"], node.spec["python"]):
+            raise
+        return ()
+    if gone.get("left"):
+        raise _still_running(node, gone["left"])
+    return tuple(gone.get("kept") or ())
 
 
 def left_behind(departure: Departure) -> LlmhostError:

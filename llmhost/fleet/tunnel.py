@@ -83,6 +83,7 @@ def look_at_tunnel(settings: Settings, paths: Paths, *, complain: bool = False) 
     ]
     result = Result({"gateway": data["gateway"], "tunnels": tunnels})
     if complain:
+        result.warnings += _behind_links(seen)
         for error in _complaints(seen):
             result.errors.append(error.as_dict())
             result.exit_code = result.exit_code or error.exit_code
@@ -125,6 +126,15 @@ def _wait_until_settled(settings: Settings, paths: Paths) -> None:
         if all(state in _SETTLED for state in states) and gateway.get("state") == "up":
             return
         time.sleep(POLL_S)
+
+
+def _behind_links(seen: Observed) -> Iterator[str]:
+    """The link is as it should be, but nothing answers behind it."""
+    for node in serving(seen.nodes):
+        link = seen.links.get(node.id)
+        if link is not None and link["state"] == "degraded":
+            why = str(link.get("reason_text") or "its proxy does not answer").rstrip(".")
+            yield f"{node.id} does not serve: {why}. To start it again: llmhost restart {node.id} --proxy"
 
 
 def _complaints(seen: Observed) -> Iterator[LlmhostError]:

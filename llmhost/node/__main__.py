@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def _answer(arguments: argparse.Namespace, layout: Layout) -> dict[str, Any] | N
     if arguments.command == "models":
         return {"models": installed(operations.ollama_of(layout))}
     if arguments.command == "pull":
+        threading.Thread(target=_end_with_reader, name="reader", daemon=True).start()
         return {"done": True, "fetched": Puller(operations.ollama_of(layout), arguments.model, _print).run()}
     if arguments.command == "logs":
         _print_log(arguments, layout)
@@ -76,6 +78,12 @@ def _print_log(arguments: argparse.Namespace, layout: Layout) -> None:
         return
     for line in logs.follow(path, arguments.lines, lambda: logs.reader_gone(STANDARD_OUTPUT)):
         _print({"line": line})
+
+
+def _end_with_reader() -> None:
+    """A pull that nobody waits for is given up even while there is nothing to say; Ollama then ends it, and keeps what it has."""
+    if logs.reader_gone(STANDARD_OUTPUT, wait=True):
+        os._exit(1)
 
 
 def _print(document: dict[str, Any]) -> None:

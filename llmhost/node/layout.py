@@ -19,7 +19,7 @@ class Layout:
 
     releases/DIGEST/lib  the code, once per release      current       → the release to run
     node.json            what should run (0600: a token)  state/        lock, ports, state/logs
-    run/                 sockets                          ollama/ models/  Ollama, when we installed it or run it
+    run/                 sockets                          ollama/ models/ home/  Ollama, when we installed it or run it
     """
 
     folder: Path
@@ -63,6 +63,11 @@ class Layout:
     @property
     def models_dir(self) -> Path:
         return self.folder / "models"
+
+    @property
+    def home_dir(self) -> Path:
+        """What our own Ollama takes for the home."""
+        return self.folder / "home"
 
     @property
     def paths(self) -> Paths:

@@ -52,8 +52,9 @@ def _more(path: Path, place: int) -> tuple[int, bytes]:
         return 0, b""
 
 
-def reader_gone(descriptor: int) -> bool:
-    """Whether the other end of a pipe or socket was closed, which a writer otherwise learns only when it writes."""
+def reader_gone(descriptor: int, wait: bool = False) -> bool:
+    """Whether the other end of a pipe or socket was closed, which a writer otherwise learns only when it writes; `wait` until it is."""
     poller = select.poll()
     poller.register(descriptor, 0)
-    return any(event & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, event in poller.poll(0))
+    found = poller.poll(None if wait else 0)
+    return any(event & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, event in found)

@@ -15,9 +15,11 @@ from llmhost.node.keep import Keep
 from llmhost.node.layout import Layout
 from llmhost.node.services import OLLAMA, PROXY, SERVICES, ollama_address, specs_of
 from llmhost.node.wish import NodeWish, load_json, load_wish, save_json
+from llmhost.supervisor.client import SupervisorEnded
 from llmhost.supervisor.launch import find_supervisor
 
 POLL_S = 0.05
+_LAST = ("current", "releases", "state")
 
 
 def apply(layout: Layout, wish: NodeWish, wait_s: float = 0.0) -> dict[str, Any]:
@@ -61,11 +63,9 @@ def restart(layout: Layout, services: Iterable[str], wait_s: float = 0.0) -> dic
 def status(layout: Layout) -> dict[str, Any]:
     """What runs, from the supervisor's memory; starts nothing. `supervisor` None = none runs."""
     wish = load_wish(layout.wish_file)
-    client = find_supervisor(layout.paths, supervision.ANSWER_S)
+    told = _told(layout)
     known: dict[str, Any] = {"supervisor": None, "children": [], "gpu": None, "release": None}
-    if client is not None:
-        with client:
-            told = client.ask("status")
+    if told is not None:
         lib = release.running_lib(layout, told["pid"])
         known = {
             "supervisor": {name: told[name] for name in ("pid", "version", "started_at")},
@@ -88,11 +88,24 @@ def stop(layout: Layout) -> dict[str, Any]:
 def remove(layout: Layout) -> dict[str, Any]:
     """Stop, and delete the folder. → `{removed, left, kept}`; `kept` are sentences about what stays on the machine."""
     kept = surroundings.what_stays(layout)
-    left = stop(layout)["left"]
+    if not layout.state_dir.exists():
+        _delete(layout)
+        return {"removed": True, "left": [], "kept": kept}
+    # Nobody else may change what runs until all is gone.
+    with supervision.turn(layout):
+        left = supervision.end(layout)
+        _delete(layout)
+    return {"removed": True, "left": left, "kept": kept}
+
+
+def _delete(layout: Layout) -> None:
+    """The whole folder; the code last, so that after an interruption the same command can be given again."""
     try:
-        for folder in (layout.run_dir, layout.folder):
-            if folder.exists():
-                shutil.rmtree(folder)
+        places = [layout.run_dir, *(layout.folder.iterdir() if layout.folder.exists() else ())]
+        for place in sorted(places, key=lambda place: place.name in _LAST):
+            _delete_one(place)
+        if layout.folder.exists():
+            layout.folder.rmdir()
         _remove_empty(layout.folder)
     except OSError as error:
         raise LlmhostError(
@@ -100,7 +113,13 @@ def remove(layout: Layout) -> dict[str, Any]:
             hint="Delete what is left of it by hand: llmhost ssh",
             code="state_unwritable",
         ) from error
-    return {"removed": True, "left": left, "kept": kept}
+
+
+def _delete_one(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
 
 
 def _remove_empty(folder: Path) -> None:
@@ -169,12 +188,18 @@ def _settled(layout: Layout, wait_s: float) -> list[dict[str, Any]]:
 
 
 def _children(layout: Layout) -> list[dict[str, Any]]:
+    children: list[dict[str, Any]] = (_told(layout) or {}).get("children", [])
+    return children
+
+
+def _told(layout: Layout) -> dict[str, Any] | None:
+    """The supervisor's status; None when none runs, or when it is being stopped just now."""
     client = find_supervisor(layout.paths, supervision.ANSWER_S)
     if client is None:
-        return []
-    with client:
-        children: list[dict[str, Any]] = client.ask("status")["children"]
-    return children
+        return None
+    with client, contextlib.suppress(SupervisorEnded):
+        return client.ask("status")
+    return None
 
 
 def _not_ours(service: str, wish: NodeWish) -> LlmhostError:

@@ -6,9 +6,11 @@ writes down from which folder, beside its process id and birth.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import llmhost
+from llmhost.core.errors import LlmhostError
 from llmhost.node.layout import Layout
 from llmhost.node.wish import load_json, save_json
 from llmhost.supervisor.process import birth_of
@@ -26,8 +28,9 @@ def name_of(lib: str) -> str:
 
 
 def write_down(layout: Layout, pid: int) -> None:
-    """Raises LlmhostError (`state_unwritable`)."""
-    save_json(layout.supervisor_file, {"pid": pid, "birth": birth_of(pid), "lib": own_lib()})
+    """What a full disk does not take costs no more than a supervisor that the next command replaces."""
+    with contextlib.suppress(LlmhostError):
+        save_json(layout.supervisor_file, {"pid": pid, "birth": birth_of(pid), "lib": own_lib()})
 
 
 def running_lib(layout: Layout, pid: int) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -57,7 +58,7 @@ def ollama_address(wish: OllamaWish, ports: dict[str, int]) -> str | None:
 def ollama_spec(wish: OllamaWish, place: Place) -> ChildSpec:
     """`ollama serve` under the lifeline, because it would outlive a supervisor that was killed."""
     address = f"127.0.0.1:{place.ports[OLLAMA]}"
-    theirs = {"OLLAMA_MODELS": place.models, **wish.env}
+    theirs = {"OLLAMA_MODELS": place.models, **_home(place), **wish.env}
     settings = serve_environment(address, wish.context, has_gpu=place.has_gpu, memory_mb=place.memory_mb, wished=theirs)
     lifeline = (place.python, "-P", "-m", "llmhost.supervisor.lifeline", "--")
     return ChildSpec(
@@ -67,6 +68,12 @@ def ollama_spec(wish: OllamaWish, place: Place) -> ChildSpec:
         probe=Probe("/api/version", address),
         grace_s=OLLAMA_GRACE_S,
     )
+
+
+def _home(place: Place) -> dict[str, str]:
+    """Ollama keeps a key in ~/.ollama, and CUDA what it compiled in ~/.nv: with the node, unless the user's own models are used."""
+    layout = place.layout
+    return {"HOME": str(layout.home_dir)} if Path(place.models).is_relative_to(layout.folder) else {}
 
 
 def proxy_spec(wish: NodeWish, place: Place) -> ChildSpec:

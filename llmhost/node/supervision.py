@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from llmhost.core.errors import LlmhostError
 from llmhost.core.paths import Paths
@@ -29,15 +31,21 @@ ANSWER_S = 2.0
 STOP_GRACE_S = {PROXY: 5.0}
 TURN_S = 150.0  # the one before may wait for answers under way
 POLL_S = 0.05
+QUIET_S = 30.0
+LOOK_S = 0.2
 
 
 @contextmanager
 def turn(layout: Layout) -> Iterator[None]:
-    """Hold the right to change what runs. Raises LlmhostError (`node_busy`, `state_unwritable`)."""
+    """Hold the right to change what runs. Raises LlmhostError (`node_busy`, `node_not_installed`, `state_unwritable`)."""
+    if not os.path.isdir(release.own_lib()):
+        raise _removed(layout)
     layout.create()
     descriptor = os.open(layout.turn_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _wait_for(descriptor)
+        if not _still_named(descriptor, layout):
+            raise _removed(layout)
         yield
     finally:
         os.close(descriptor)
@@ -53,6 +61,22 @@ def _wait_for(descriptor: int) -> None:
             if time.monotonic() > deadline:
                 raise _busy() from None
             time.sleep(POLL_S)
+
+
+def _still_named(descriptor: int, layout: Layout) -> bool:
+    """Whether the file that was locked is still the node's: whoever held it before may have removed the node."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), layout.turn_file.stat())
+    except OSError:
+        return False
+
+
+def _removed(layout: Layout) -> LlmhostError:
+    return LlmhostError(
+        f"the node in {layout.folder} was removed meanwhile.",
+        hint="Set it up again: llmhost up",
+        code="node_not_installed",
+    )
 
 
 def _busy() -> LlmhostError:
@@ -74,8 +98,8 @@ class Found:
 def ensure(layout: Layout) -> Found:
     """A supervisor of this release; the turn must be held. Raises LlmhostError (`supervisor_failed`, `supervisor_silent`, …).
 
-    One of another release is told to stop first: no port of its own has to be kept open meanwhile, as the gateway's has, and its proxy
-    finishes the answers under way.
+    One of another release is told to stop first, because it owns the Ollama that its proxy's answers come from. From then on new requests
+    are refused (the gateway holds them for a while), and the answers under way are finished: so this begins, if it can, when there are none.
     """
     how = "started"
     client = find_supervisor(layout.paths, ANSWER_S)
@@ -84,10 +108,24 @@ def ensure(layout: Layout) -> Found:
             return Found(client, "kept")
         how = "replaced"
         with client:
+            _await_quiet(client)
             end_supervisor(client, {PROXY: DRAIN_S}, DRAIN_S + STOP_MARGIN_S)
     client = ensure_supervisor(layout.paths)
     release.write_down(layout, client.pid)
     return Found(client, how)
+
+
+def _await_quiet(client: SupervisorClient) -> None:
+    """Between two requests, if there is such a moment within QUIET_S."""
+    deadline = time.monotonic() + QUIET_S
+    with contextlib.suppress(LlmhostError):  # one that does not answer is ended all the same
+        while time.monotonic() < deadline and _in_flight(client.ask("status")["children"]):
+            time.sleep(LOOK_S)
+
+
+def _in_flight(children: Iterable[dict[str, Any]]) -> int:
+    requests = [((child.get("reading") or {}).get("requests") or {}) for child in children if child["name"] == PROXY]
+    return sum(int(one.get("in_flight") or 0) for one in requests)
 
 
 def end(layout: Layout) -> list[int]:

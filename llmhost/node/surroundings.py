@@ -47,11 +47,13 @@ def what_stays(layout: Layout) -> list[str]:
     if wish is None or wish.ollama.mode == "none":
         return []
     if wish.ollama.mode == "use":
-        return [f"the Ollama at {wish.ollama.url} and its models, which were there before"]
+        return [
+            f"the Ollama at {wish.ollama.url}, which was there before, and all its models, also those that were pulled"
+        ]
     kept = []
     models = wish.ollama.env.get("OLLAMA_MODELS") or Keep.load(layout).models
     if models and not Path(models).is_relative_to(layout.folder):
-        kept.append(f"the models in {models}")
+        kept.append(f"the models in {models}{_size_of(Path(models))}")
     if wish.ollama.bin and not Path(wish.ollama.bin).is_relative_to(layout.folder):
         kept.append(f"the program {wish.ollama.bin}")
     return kept
@@ -60,13 +62,23 @@ def what_stays(layout: Layout) -> list[str]:
 def _models_dir(layout: Layout) -> Path:
     """With the user's own models, if there are any, so that none is fetched twice; else in the node's folder."""
     theirs = Path.home() / ".ollama" / "models"
-    return theirs if theirs.is_dir() else layout.models_dir
+    ours_to_write = theirs.is_dir() and os.access(theirs, os.W_OK | os.X_OK)
+    return theirs if ours_to_write else layout.models_dir
+
+
+def _size_of(folder: Path) -> str:
+    """` (3.2 GB)`; nothing when it is not there."""
+    files = [path.lstat().st_size for path in folder.rglob("*") if path.is_file()]
+    return f" ({sum(files) / 1e9:.1f} GB)" if files else ""
 
 
 def _listening(client: SupervisorClient) -> set[int]:
-    """The ports of what runs already."""
+    """The ports of what runs already. What ended may have done so because a stranger has its port."""
+    running = {child["name"] for child in client.ask("status")["children"] if child["pid"]}
     ports = set()
     for spec in client.wanted():
+        if spec.name not in running:
+            continue
         address = spec.env.get("OLLAMA_HOST", "").rpartition(":")[2] or str((spec.config or {}).get("also_port") or "")
         if address.isdigit():
             ports.add(int(address))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from llmhost.core.errors import LlmhostError
 
 OllamaMode = Literal["use", "serve", "none"]
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 MODES = ("use", "serve", "none")
 
 
@@ -109,7 +111,7 @@ def save_json(path: Path, data: Any) -> None:
         raise LlmhostError(
             f"cannot write {path}: {error.strerror or error}.",
             hint="Free disk space on the node, or make the folder writable, and try again.",
-            code="state_unwritable",
+            code="disk_full" if error.errno in _FULL else "state_unwritable",
         ) from error
 
 

@@ -196,6 +196,8 @@ async def _relay_stream(exchange: _Exchange, listener: Listener) -> None:
     if flight.error is not None and not flight.frames:
         raise flight.error
     frames = await listener.more()
+    if listener.gone:
+        raise ClientGone
     if flight.error is not None and not flight.block_was_completed():
         raise flight.error  # nothing was sent yet, so the failure still gets its own status
     if exchange.cache == "coalesced":
@@ -225,5 +227,6 @@ async def _end_stream(exchange: _Exchange, listener: Listener) -> None:
         if not exchange.for_gateway and not listener.flight.block_was_completed():
             return  # leaving without the final message makes the server close the connection in the middle of the stream
         told = {"type": "error", "error": {"type": error.type, "message": error.message}, "request_id": exchange.id}
-        tail = sse(told | {"status": error.status} if exchange.for_gateway else told)
+        to_gateway = {"status": error.status, "retry_after": error.retry_after}
+        tail = sse(told | to_gateway if exchange.for_gateway else told)
     await exchange.send({"type": "http.response.body", "body": tail})

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 PIECE = 65_536
 MAX_NOISE = 1_000_000
+# Of a stream that never ends (a log that is followed, a machine that means harm) the end is kept.
+MAX_KEPT = 32 * 1024 * 1024
+MAX_LINE = 1024 * 1024
 
 
 def gone() -> tuple[type[Exception], ...]:
@@ -37,7 +40,7 @@ def close(channel: Channel) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """How a command ended and all it printed.
+    """How a command ended and all it printed; of very much the last `MAX_KEPT` bytes.
 
     `code` is the shell's: 128 + the signal's number when a signal ended the command, -1 when one ended the shell around it.
     """
@@ -94,8 +97,17 @@ class Fenced:
         return after
 
 
+def keep_end(data: bytearray) -> None:
+    """Forget the beginning of what is longer than `MAX_KEPT` bytes."""
+    if len(data) > MAX_KEPT:
+        del data[:-MAX_KEPT]
+
+
 class Lines:
-    """Calls back for every line of a stream of UTF-8, without its end; the last one also when it has none."""
+    """Calls back for every line of a stream of UTF-8, without its end; the last one also when it has none.
+
+    What goes on for more than `MAX_LINE` characters is told in pieces.
+    """
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
@@ -104,6 +116,8 @@ class Lines:
 
     def feed(self, data: bytes, *, last: bool = False) -> None:
         *whole, self._rest = (self._rest + self._decode.decode(data, last)).split("\n")
+        if len(self._rest) > MAX_LINE:
+            whole, self._rest = [*whole, self._rest], ""
         for line in whole:
             self._tell(line)
         if last and self._rest:
@@ -123,10 +137,11 @@ class Stderr(threading.Thread):
 
     def run(self) -> None:
         while data := self._channel.recv_stderr(PIECE):
-            seen = len(self._data)
-            self._data += self._fence.feed(data)
-            if self._end and self._data.find(self._end.line, max(0, seen - 100)) >= 0:
+            own = self._fence.feed(data)
+            self._data += own
+            if self._end and self._data.find(self._end.line, max(0, len(self._data) - len(own) - 100)) >= 0:
                 self.command_ended.set()
+            keep_end(self._data)
 
     @property
     def data(self) -> bytes:

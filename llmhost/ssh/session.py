@@ -210,6 +210,7 @@ class Session:
         while data := channel.recv(exchange.PIECE):
             own = fence.feed(data)
             out += own
+            exchange.keep_end(out)
             if lines and own:
                 lines.feed(own)
         if lines:

@@ -212,18 +212,18 @@ class Child:
             os.close(log)
 
     def _begin(self, process: subprocess.Popen[bytes]) -> None:
-        self._send_config(process)
         with self._lock:
             self._answered = False
             self._process = process
             self._since, self._next_try_at = datetime.now(UTC), None
             stopped = self._stop.is_set()
+        if stopped:
+            self._signal(process, signal.SIGTERM)
+        self._send_config(process)  # `stop` knows the process by now: one that reads nothing must not hold us for ever
         self._on_pid()
         self._events.write("child_started", child=self.spec.name, pid=process.pid, restarts=self._restarts)
         if self.prober:
             self.prober.forget()
-        if stopped:
-            self._signal(process, signal.SIGTERM)
 
     def _send_config(self, process: subprocess.Popen[bytes]) -> None:
         if self.spec.config is None or process.stdin is None:

@@ -20,13 +20,18 @@ MAX_CLIENTS = 64
 HEAL_S = 1.0
 
 
+def _nothing() -> None:
+    """Most replies have no consequence."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to answer, the descriptors to pass along, and what to do once it is sent."""
+    """What to answer, the descriptors to pass along, what to do once it is sent, and what when it cannot be."""
 
     message: dict[str, Any]
     descriptors: list[int] = field(default_factory=list)
-    then: Callable[[], None] | None = None
+    then: Callable[[], None] = _nothing
+    undo: Callable[[], None] = _nothing
 
 
 Handler = Callable[[dict[str, Any]], Reply]
@@ -78,22 +83,27 @@ class ControlServer:
     def _serve(self, connection: Connection) -> None:
         try:
             while (received := connection.receive()) is not None:
-                reply = self._answer(received[0])
-                connection.send(reply.message, reply.descriptors)
-                if reply.then:
-                    reply.then()
+                self._send(connection, self._answer(received[0]))
         except (OSError, ProtocolError) as error:
             self._events.write("control_connection_ended", reason=str(error))
         finally:
             connection.close()
             self._places.release()
 
+    def _send(self, connection: Connection, reply: Reply) -> None:
+        try:
+            connection.send(reply.message, reply.descriptors)
+        except OSError:
+            reply.undo()
+            raise
+        reply.then()
+
     def _answer(self, message: dict[str, Any]) -> Reply:
         try:
             return self._handle(message)
         except LlmhostError as error:
             return Reply({"ok": False, "error": error.as_dict()})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             # Only the kind of error: its text may quote a secret of the request.
             failure = LlmhostError(
                 f"the supervisor did not understand the request ({type(error).__name__}).", code="bad_request"

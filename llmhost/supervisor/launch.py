@@ -178,6 +178,7 @@ def _replace(
         if not client.wait_end(DRAIN_S + STOP_MARGIN_S) and client.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(client.pid, signal.SIGKILL)
+            await_orphans(paths)
         received.pop_all()
     return _start(module, paths, descriptors[0], descriptors[1:])
 

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llmhost.supervisor.loopback import request
+from llmhost.supervisor.loopback import Answer, request
 from llmhost.supervisor.spec import Probe
 
 INTERVAL_S = 1.0
 STARTING_INTERVAL_S = 0.05  # a child that has not answered yet is asked often: readiness is what a person waits for
 TIMEOUT_S = 2.0
+WHOLE_S = 5.0  # a server that drips is as good as a silent one
+MAX_ANSWER = 128 * 1024  # all of them together must fit a reply to `status`, whatever a node sends
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Prober:
     def _ask(self) -> Reading:
         now = time.monotonic()
         try:
-            answer = request(self._address, "GET", self._probe.path, token=self._probe.token, timeout_s=TIMEOUT_S)
+            answer = self._request()
         except FileNotFoundError:
             return Reading(now, False, error="its socket is not there", vanished=True, fault="refused")
         except OSError as error:
@@ -123,6 +125,17 @@ class Prober:
             words = f"it answered {self._probe.path} with status {answer.status}"
             return Reading(now, False, answer.data, words, fault="bad")
         return Reading(now, True, answer.data)
+
+    def _request(self) -> Answer:
+        return request(
+            self._address,
+            "GET",
+            self._probe.path,
+            token=self._probe.token,
+            timeout_s=TIMEOUT_S,
+            whole_s=WHOLE_S,
+            max_bytes=MAX_ANSWER,
+        )
 
 
 def _fault_of(error: OSError) -> str:

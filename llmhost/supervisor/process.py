@@ -90,13 +90,11 @@ def command_of(pid: int) -> list[str]:
 
 def _ps(column: str, pid: int) -> str:
     # The locale decides how `ps` writes a date, and two shells may have different ones.
-    shown = subprocess.run(
-        ["ps", "-o", column, "-p", str(pid)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
-    )
+    argv, environment = ["ps", "-o", column, "-p", str(pid)], {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
+    try:
+        shown = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
+    except OSError:  # no room for another process: then nothing is known
+        return ""
     return shown.stdout.strip()
 
 

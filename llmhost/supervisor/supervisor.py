@@ -59,6 +59,8 @@ class Supervisor:
         self._wake_read, self._wake_write = os.pipe()
         self._end_reason = ""
         self._handed_over = False
+        self._leaving = False
+        self._deciding = threading.Lock()
         self._writing = threading.Lock()
         self._grace_s: dict[str, float] = {}
         here = Surroundings(places.socket.parent, places.logs, self._events, self._children, self._write_holder)
@@ -109,7 +111,7 @@ class Supervisor:
 
     def _hello(self) -> dict[str, Any]:
         known = {"version": llmhost.__version__, "pid": os.getpid(), "started_at": self._started_at}
-        return {"ok": True, **known, "stopping": self._ended.is_set()}
+        return {"ok": True, **known, "stopping": self._leaving or self._ended.is_set()}
 
     def _status(self) -> Reply:
         deadline = time.monotonic() + REFRESH_S
@@ -119,6 +121,8 @@ class Supervisor:
         return Reply({**self._hello(), **known})
 
     def _apply(self, message: dict[str, Any]) -> Reply:
+        if self._leaving or self._ended.is_set():
+            raise _stopping()
         keep = bool(message.get("keep"))
         apply_part = self._part.prepare(message, keep)  # whatever is wrong with it is told before anything has changed
         result: dict[str, Any] = {}
@@ -132,15 +136,20 @@ class Supervisor:
         return [*self._children.pids(), *self._part.pids()]
 
     def _leave(self, operation: str, message: dict[str, Any]) -> Reply:
-        if self._ended.is_set():
-            raise LlmhostError("the supervisor is stopping already.", code="stopping")
+        """From now on nobody else may ask for it; it begins when the answer is sent. Whoever is gone by then changes nothing."""
         grace_s = {str(name): float(seconds) for name, seconds in (message.get("grace_s") or {}).items()}
-        descriptors: list[int] = []
-        if operation == "handover":
-            descriptors = [self._lock_fd, *(one.fileno() for one in self._children.listeners())]
-            self._handed_over = True
-        pids = [os.getpid(), *self._pids()]
-        return Reply({"ok": True, "pids": pids}, descriptors, lambda: self._end(operation, grace_s))
+        with self._deciding:
+            if self._leaving or self._ended.is_set():
+                raise _stopping()
+            self._leaving, self._handed_over = True, operation == "handover"
+        listeners = self._children.listeners() if self._handed_over else []
+        descriptors = [self._lock_fd, *(one.fileno() for one in listeners)] if self._handed_over else []
+        reply = {"ok": True, "pids": [os.getpid(), *self._pids()]}
+        return Reply(reply, descriptors, lambda: self._end(operation, grace_s), self._stay)
+
+    def _stay(self) -> None:
+        with self._deciding:
+            self._leaving = self._handed_over = False
 
     def _end(self, reason: str, grace_s: dict[str, float]) -> None:
         self._end_reason, self._grace_s = reason, grace_s
@@ -169,6 +178,10 @@ class Supervisor:
         )
         if not self._handed_over:
             lock.remove(self._places.lock, self._lock_fd)
+
+
+def _stopping() -> LlmhostError:
+    return LlmhostError("the supervisor is stopping.", code="stopping")
 
 
 def _say(ready: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from llmhost.supervisor.prober import Prober, Reading
 from llmhost.tunnel.base import Reason
@@ -11,6 +12,7 @@ from llmhost.tunnel.connection import Connection
 from llmhost.tunnel.spec import LinkSpec
 from llmhost.tunnel.state import LinkState, degraded, forwarding_refused
 
+_STRANGE = "what it answers is not a node proxy's"
 Verdict = tuple[LinkState, Reason | None]
 
 
@@ -50,9 +52,11 @@ class Behind:
         reading = self.prober.reading
         if reading is None or reading.asked_at < self._connected_at:
             return None  # it went over the connection before
-        if reading.ok:
+        if reading.ok and isinstance(reading.data, dict):
             self._proved = True
             return LinkState.UP, None
+        if reading.ok:
+            return LinkState.DEGRADED, degraded(self._spec, replace(reading, error=_STRANGE, fault="bad"))
         if reading.vanished or (current.echo.heard_at or 0.0) <= reading.asked_at:
             return None
         if reading.fault == "refused" and not self._proved and self._is_forbidden(current, reading):

@@ -17,6 +17,8 @@ from llmhost.tunnel.spec import LinkTiming
 # What a chatty login shell may print around our lines; only the end of it can be the beginning of one.
 _KEPT_BYTES = 256
 _SMOOTHING = 0.25
+# Lines that may be under way. A child that was stopped takes none and never ends; those it was sent first tell all there is to tell.
+_MOST_PENDING = 64
 
 
 class Echo:
@@ -42,7 +44,9 @@ class Echo:
         """The next line to send; `ask` = also whether something listens there (`listens_at` = when the other side said yes)."""
         with self._lock:
             self._number += 1
-            self._pending[self._number] = self._sent_at = now
+            self._sent_at = now
+            if len(self._pending) < _MOST_PENDING:
+                self._pending[self._number] = now
             self.asked_at = now if ask else self.asked_at
             return b"%s %d%s\n" % (self._word, self._number, b" ?" if ask else b"")
 

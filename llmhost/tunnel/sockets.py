@@ -7,12 +7,15 @@ import os
 import secrets
 import socket
 import stat
+import threading
 from pathlib import Path
 
 _PREFIX = "l"
 _SUFFIX = ".sock"
 _RANDOM_BYTES = 5  # never the same as that of another supervisor of this folder, which may still drain its own
 _ANSWER_S = 0.2
+# A link that leaves and one that takes its name over are two threads; looking and removing must be one step to the other.
+_naming = threading.Lock()
 
 
 def new_socket(run_dir: Path) -> Path:
@@ -26,7 +29,8 @@ def point(local: Path, socket_path: Path) -> None:
     fresh = local.with_name(f".{secrets.token_hex(_RANDOM_BYTES)}")
     os.symlink(socket_path, fresh)
     try:
-        os.replace(fresh, local)
+        with _naming:
+            os.replace(fresh, local)
     except OSError:
         fresh.unlink(missing_ok=True)
         raise
@@ -34,7 +38,7 @@ def point(local: Path, socket_path: Path) -> None:
 
 def unpoint(local: Path, socket_path: Path) -> None:
     """Remove `local` if it leads to that socket; one that leads elsewhere is somebody else's by now."""
-    with contextlib.suppress(OSError):
+    with _naming, contextlib.suppress(OSError):
         if os.readlink(local) == str(socket_path):
             local.unlink()
 

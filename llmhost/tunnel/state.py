@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,6 +17,10 @@ from llmhost.tunnel.base import Reason
 from llmhost.tunnel.spec import LinkSpec
 
 _DIGITS = str.maketrans("", "", "0123456789")
+# A machine may say what it likes as long as it likes; a log is for what is worth reading.
+SAID_AT_MOST = 50
+SAID_WITHIN_S = 60.0
+SAID_CHARS = 500
 
 
 class LinkState(StrEnum):
@@ -43,6 +49,7 @@ class Standing:
         self._on_change = on_change
         self._lock = threading.Lock()
         self._last_said = ""
+        self._said_at: deque[float] = deque(maxlen=SAID_AT_MOST)
 
     def set(self, state: LinkState, reason: Reason | None) -> None:
         """Be in `state` for `reason`. The same again changes nothing, `since` neither."""
@@ -71,12 +78,25 @@ class Standing:
         self._on_change()
 
     def said(self, line: str) -> None:
-        """A line of the child's standard error. One that only repeats itself (another channel, another number) is not written again."""
-        kind = line.translate(_DIGITS)
+        """A line of the child's standard error. One that only repeats itself (another channel, another number) is not written again,
+
+        and of many in a minute the first `SAID_AT_MOST`.
+        """
+        kind, now = line.translate(_DIGITS), time.monotonic()
         with self._lock:
             repeats, self._last_said = kind == self._last_said, kind
-        if not repeats:
-            self._events.write("link_said", link=self._name, line=line)
+            too_many = len(self._said_at) == SAID_AT_MOST and now - self._said_at[0] < SAID_WITHIN_S
+            written = not repeats and not too_many
+            if written:
+                self._said_at.append(now)
+        if written:
+            self._events.write("link_said", link=self._name, line=line[:SAID_CHARS])
+
+    @property
+    def trouble(self) -> Reason | None:
+        """Why it failed for good; None while it may come back by itself."""
+        with self._lock:
+            return self.reason if self.state is LinkState.FAILED else None
 
     def view(self) -> dict[str, Any]:
         with self._lock:

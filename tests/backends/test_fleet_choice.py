@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.backends.fleet.affinity import Placements, conversation_key, ranked
+from llmhost.backends.fleet.affinity import ACTIVE_S, Placements, conversation_key, ranked
 from llmhost.backends.fleet.breaker import LONGEST_PAUSE_S, Breaker
 from llmhost.backends.fleet.router import Fitness, NodeView, choose
+from llmhost.backends.fleet.watch import LONGEST_ETA_S, load_eta
+from llmhost.core.server_config import Timing
 
 EIGHT = [f"n{number}" for number in range(1, 9)]
 KEYS = [f"session-{number}".encode() for number in range(4000)]
@@ -62,6 +64,33 @@ def test_the_least_recently_heard_of_placement_is_forgotten():
     assert placements.of("a") == "n1"
     placements.put("c", "n3")
     assert (placements.of("a"), placements.of("b"), len(placements)) == ("n1", None, 2)
+
+
+def test_conversations_count_for_a_node_while_something_is_heard_of_them():
+    now = [0.0]
+    placements = Placements(clock=lambda: now[0])
+    for number in range(3):
+        placements.put(f"talk-{number}", "n1")
+    now[0] += ACTIVE_S
+    placements.put("late", "n2")
+    assert placements.active() == {"n1": 3, "n2": 1}
+    now[0] += 1
+    assert placements.of("talk-1") == "n1"
+    assert placements.active() == {"n1": 1, "n2": 1}
+    placements.keep_only({"n2"})
+    assert (placements.of("talk-1"), placements.of("late")) == (None, "n2")
+
+
+@pytest.mark.parametrize("parallel", [1, 2, 3])
+@pytest.mark.parametrize("start", range(0, 900, 9))
+def test_nine_conversations_leave_none_of_three_nodes_idle(start, parallel):
+    nodes = [NodeView(id, READY, parallel=parallel) for id in ("n1", "n2", "n3")]
+    placements = Placements()
+    for key in KEYS[start : start + 9]:
+        placements.put(key.decode(), choose(nodes, key, active=placements.active()).order[0])
+    counts = placements.active()
+    assert set(counts) == {"n1", "n2", "n3"}
+    assert max(counts.values()) - min(counts.values()) <= parallel
 
 
 def views(**loads: int) -> list[NodeView]:
@@ -154,6 +183,23 @@ def test_the_order_holds_each_fit_node_once_and_no_other(nodes, key, placed, bou
     assert len({by_id[id].fitness for id in choice.order}) <= 1
     ready = {node.id for node in nodes if node.fitness is READY}
     assert set(choice.order) == ready - spent or not ready
+
+
+def test_a_load_is_expected_to_take_as_long_as_the_last_one():
+    assert load_eta(10, last=30, told=10) == 20
+    assert load_eta(29.9, last=30, told=10) == 1
+
+
+def test_a_load_that_takes_longer_is_asked_for_ever_less_often():
+    """Claude Code asks ten times; the longest load, of 15 minutes, must not be given up before its end."""
+    assert load_eta(31, last=30, told=10) == 15.5
+    assert load_eta(4, last=None, told=10) == 10
+    assert load_eta(400, last=None, told=10) == LONGEST_ETA_S
+    elapsed = 0.0
+    for _ in range(11):
+        elapsed += Timing().hold
+        elapsed += load_eta(elapsed, last=None, told=10)
+    assert elapsed > 600
 
 
 def broken(breaker: Breaker, *at: float) -> Breaker:

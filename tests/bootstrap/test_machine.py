@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from llmhost.bootstrap import remote_look
+from llmhost.bootstrap import first_look, ollama, remote_look
 from llmhost.bootstrap.install import node_folder
 from llmhost.bootstrap.machine import inspect, machine_of
 from llmhost.core.errors import LlmhostError
 from tests.bootstrap.place import Shown, ask
+from tests.support.system import missing
 
 TOOLS = ("bash", "sh", "rm", "cat", "mkdir", "mv", "wc", "setpriv")
 FACTS = {"home": "/home/u", "python": "/usr/bin/python3"}
@@ -65,7 +68,35 @@ def test_the_graphics_card_is_named_with_its_memory_and_its_driver(make_place, s
 def test_a_driver_that_does_not_work_is_no_graphics_card(make_place, short_tmp):
     program(short_tmp / "bin", "nvidia-smi", "echo 'NVIDIA-SMI has failed because it could not communicate'; exit 9")
     place = make_place(environment={"PATH": f"{short_tmp}/bin:{os.environ['PATH']}"})
-    assert inspect(place.session()).gpu is None
+    machine = inspect(place.session())
+    assert machine.gpu is None
+    assert machine.gpu_trouble == "NVIDIA-SMI has failed because it could not communicate"
+
+
+def test_cards_of_several_kinds_are_all_named(monkeypatch, tmp_path):
+    rows = [f"NVIDIA {name}, 570.1, {size}" for name, size in (("H100", 81_559), ("L4", 23_034), ("H100", 81_559))]
+    program(tmp_path, "nvidia-smi", "printf '%s\\n' " + " ".join(f"'{row}'" for row in rows))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = remote_look.cards()
+    assert (found["gpu"], found["vram_total_mb"]) == ("2x H100 + L4", 186_152)
+
+
+def test_a_program_that_hangs_does_not_hang_the_look():
+    began = time.monotonic()
+    assert remote_look.run(["/bin/sh", "-c", "sleep 50 & wait"], 0.2) == (None, "")
+    assert time.monotonic() - began < 30
+
+
+def test_an_ollama_that_does_not_work_is_not_taken(make_place, short_tmp):
+    broken = program(short_tmp / "bin", "ollama", "echo 'cannot execute binary file' >&2; exit 126")
+    place = make_place(environment={"PATH": f"{short_tmp}/bin:{os.environ['PATH']}"})
+    machine = inspect(place.session())
+    assert (machine.ollama_bin, machine.ollama_broken) == (None, str(broken))
+    planned = ollama.plan(machine)
+    assert (planned.mode, str(broken) in planned.note) == ("install", True)
+    own = program(place.home / ".llmhost" / "ollama" / "bin", "ollama", "echo ollama version is 0.24.0")
+    machine = inspect(place.session())
+    assert (machine.ollama_bin, machine.ollama_version) == (str(own), "0.24.0")
 
 
 def test_without_python_it_says_what_it_looked_for(make_place, short_tmp):
@@ -88,6 +119,21 @@ def test_an_old_python_is_named_and_a_newer_one_beside_it_is_found(make_place, s
     own.mkdir(parents=True)
     (own / "python3").symlink_to(Path(sys.executable).resolve())
     assert inspect(place.session(), places=("~/.llmhost/python/bin/python3",)).python == f"{own}/python3"
+
+
+def test_a_python_newer_than_any_package_is_made_for_is_passed_over(make_place, short_tmp):
+    newest = first_look.newest()
+    path = poor_path(short_tmp / "bin")
+    # As a Python that was asked answers, but for its own version.
+    asked = f"v=$(echo \"$4\" | sed 's/v = sys.version_info/v = ({newest[0]}, {newest[1] + 1}, 0)/')"
+    (path / "sed").symlink_to(shutil.which("sed"))
+    program(path, "python3", f'{asked}; exec {sys.executable} "$1" "$2" "$3" "$v"')
+    place = make_place(environment={"PATH": str(path)})
+    error = failure(place, places=())
+    assert error.code == "no_python"
+    assert f"found: {path}/python3 {newest[0]}.{newest[1] + 1}.0" in error.message
+    (path / "python3.11").symlink_to(sys.executable)
+    assert inspect(place.session(), places=()).python_version.startswith("3.")
 
 
 def test_a_python_that_does_not_work_is_none(make_place, short_tmp):
@@ -120,6 +166,48 @@ def test_a_machine_no_package_is_made_for(platform):
     with pytest.raises(LlmhostError) as failed:
         machine_of(FACTS, json.dumps({**TOLD, "platform": platform}))
     assert (failed.value.code, platform in failed.value.message) == ("unsupported_platform", True)
+
+
+def test_a_home_where_no_program_may_run_is_named(place):
+    if os.geteuid() != 0:
+        missing("a disk of the test's own", "run the tests as root, who may mount one")
+    folder = place.home / ".llmhost"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,noexec", "tmpfs", folder], check=True)
+    try:
+        error = failure(place)
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+    assert (error.code, "noexec" in error.message) == ("home_noexec", True)
+
+
+@pytest.mark.parametrize(("off_s", "says"), [(-7_200, "120 minutes behind"), (3_700, "61 minutes ahead"), (30, None)])
+def test_a_clock_that_is_wrong_is_a_note(off_s, says):
+    notes = machine_of(FACTS, json.dumps({**TOLD, "clock": time.time() + off_s})).notes
+    assert [says in note for note in notes] == ([True] if says else [])
+
+
+@pytest.mark.parametrize(
+    ("files", "ends"),
+    [
+        ({}, False),
+        ({"logind.conf": "[Login]\n#KillUserProcesses=yes\n"}, False),
+        ({"logind.conf": "[Login]\nKillUserProcesses = yes\n"}, True),
+        ({"logind.conf": "KillUserProcesses=yes\n", "logind.conf.d/10-no.conf": "KillUserProcesses=no\n"}, False),
+        ({"logind.conf.d/10-yes.conf": "KillUserProcesses=1\n"}, True),
+    ],
+)
+def test_a_system_that_ends_everything_at_logout_is_found(tmp_path, files, ends):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert remote_look.ends_at_logout(str(tmp_path), user=1_000) is ends
+    assert remote_look.ends_at_logout(str(tmp_path), user=0) is False
+
+
+def test_what_ends_at_logout_is_a_note():
+    (note,) = machine_of(FACTS, json.dumps({**TOLD, "ends_at_logout": True})).notes
+    assert "KillUserProcesses" in note
 
 
 def test_little_memory_is_a_note_and_no_error():

@@ -125,6 +125,19 @@ def test_a_file_that_was_damaged_on_its_way_is_not_taken(place, parcel):
     assert state(place) == ("one", {one.name})
 
 
+def test_a_bundle_that_was_cut_off_before_it_was_sent_is_not_taken(place, parcel):
+    one, cut = parcel("one"), parcel("cut", 2 * MIB)
+    send(place, one)
+    with cut.file.open("r+b") as file:
+        file.truncate(cut.size // 2)
+    with pytest.raises(LlmhostError) as failed:
+        send(place, replace(bundle.describe(cut.file), unpacked=0))
+    assert failed.value.code == "bundle_damaged"
+    assert "Traceback" not in failed.value.message
+    assert state(place) == ("one", {one.name})
+    assert not cut.file.exists()  # the next try makes it anew
+
+
 @pytest.fixture
 def small_disk(place):
     """Mounts a disk of so many MiB at the node's folder."""

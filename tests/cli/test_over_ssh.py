@@ -43,7 +43,8 @@ def site():
 def test_what_up_says_on_the_way(site):
     stack, machine = site
     shown = stack.llmhost("up", "--yes").expect()
-    assert "look after n1; what was asked for is there" in " ".join(shown.stderr.split())
+    said = " ".join(shown.stderr.split())
+    assert "look after n1; what was asked for is there (what does not run is started, an older server replaced)" in said
     assert f"n1 {machine.target}: no GPU" in " ".join(shown.stderr.split())
     assert "nothing changed" in shown.stderr
     assert "Next:  llmhost claude" in shown.stdout
@@ -211,6 +212,28 @@ def test_doctor_looks_at_the_link(site):
     assert checks["ssh"]["detail"].startswith("OpenSSH_")
     assert checks["link n1"]["state"] == "ok"
     assert str(machine.target) in checks["link n1"]["detail"]
+
+
+@pytest.mark.parametrize(
+    "at", ["looking at", "copying the server to", "waiting until the node's server", "asking one real"]
+)
+def test_a_down_interrupts_an_up_and_nothing_stays(at):
+    stack = Stack(LLMHOST_BACKEND="rehearsal", XDG_CACHE_HOME=os.environ["XDG_CACHE_HOME"], **QUICK)
+    with ExitStack() as ending:
+        ending.callback(stack.remove)
+        machine = ending.enter_context(Sshd(stack.root / "m1"))
+        where = ("--host", str(machine.target), "--identity", str(machine.client_key))
+        argv = stack.argv("up", "--provider", "ssh", "--yes", *where)
+        with subprocess.Popen(argv, env=stack.env, cwd=stack.work, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            assert any(at in line for line in process.stderr), "the phase is reached"
+            down = stack.llmhost("down").expect()
+            said = process.stderr.read()
+            process.wait(60)
+        assert stack.status()["fleet"]["nodes"] == []
+        assert not list(machine.user_home.glob(".llmhost/nodes/*"))
+        assert process.returncode in (0, 130), said  # it may just have been through
+        assert "Traceback" not in said + down.stderr
 
 
 def test_the_words_of_ssh_are_told_from_the_node():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 
 import pytest
 
-from llmhost.core.errors import LlmhostError
+from llmhost.core.errors import LlmhostError, NotReady
 from llmhost.core.ledger import Ledger
 from llmhost.fleet.access import ensure_gateway
 from llmhost.fleet.plan import UpRequest, make_plan
@@ -199,6 +200,106 @@ def test_ctrl_c_at_any_time_undoes_what_was_started_here_and_there(place, machin
     assert is_clean(machine)
     assert is_clean_here(place)
     assert look(place)["fleet"]["nodes"] == []
+
+
+@pytest.mark.parametrize("at", ["packing", "copying"])
+def test_ctrl_c_before_the_server_is_there_leaves_no_half_of_it(place, machine, at):
+    class Impatient(Told):
+        def phase(self, code, text):
+            if at in text:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bring_up(place, machine, told=Impatient(), gateway_port=free_port())
+    assert is_clean(machine)
+    assert not (machine.user_home / ".llmhost").exists()
+    assert look(place)["fleet"]["nodes"] == []
+
+
+def test_what_an_interrupted_up_cannot_undo_stays_on_the_books(place, machine):
+    def unplug(code):
+        if code == "prove":
+            machine.stop()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bring_up(place, machine, told=Told(unplug), gateway_port=free_port())
+    assert nodes_of(place)["n1"]["state"] == "destroying"
+    assert look(place)["supervisor"]["state"] == "absent"
+    machine.start()
+    assert take_down(place).exit_code == 0
+    assert is_clean(machine)
+
+
+def test_an_up_without_hosts_does_not_bring_back_a_node_that_was_let_go(place, two):
+    _one, other = two
+    other.stop()
+    assert take_down(place, "n2").exit_code == 1
+    other.start()
+    bring_up(place, request=asking())
+    states = {id: node["state"] for id, node in nodes_of(place).items()}
+    assert states == {"n1": "ready", "n2": "destroying"}
+    bring_up(place, request=asking(other.target))
+    assert nodes_of(place)["n2"]["state"] == "ready", "who names it means it"
+
+
+def test_a_session_does_not_wait_for_ever_for_a_node_that_was_rebooted(place, machine):
+    bring_up(place, machine, gateway_port=free_port())
+    with Ledger.open(place.paths.ledger_file) as ledger:
+        (node,) = ledger.nodes()
+    for module in ("llmhost.supervisor", "llmhost.proxy"):  # all it ran, as a reboot leaves it
+        for pid, command in running_on(machine).items():
+            if module in command:
+                os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: nodes_of(place)["n1"]["state"] == "degraded", "the loss to be noticed", 20)
+    wait_until(lambda: not place.child("gateway")["reading"]["ready"], "the gateway to know it, too", 20)
+    told = Words()
+    with pytest.raises(NotReady) as refused_with:
+        ensure_gateway(settings_of(place, ready_timeout_s=100), place.paths, told, patience_s=1.0)
+    assert refused_with.value.hint == "llmhost restart n1 --proxy"
+    assert any("n1" in text for text in told.texts), "what is waited for is named"
+    opened = open_tunnel(settings_of(place), place.paths, None, Told())
+    assert opened.exit_code == 0
+    assert "llmhost restart n1" in opened.warnings[0]
+    restart_node(node, [], settings_of(place), place.paths, Told())
+    assert ask(place).status == 200
+
+
+@pytest.mark.parametrize("then", ["up", "down"])
+def test_a_removal_that_was_cut_off_over_there_can_be_finished_either_way(place, machine, then):
+    bring_up(place, machine, gateway_port=free_port())
+    (folder,) = machine.user_home.glob(".llmhost/nodes/*")
+    for pid in serving_on(machine):
+        os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(folder / "current" / "lib" / "llmhost")
+    if then == "up":
+        bring_up(place, request=asking())
+        assert ask(place).status == 200
+    assert take_down(place).exit_code == 0
+    assert is_clean(machine)
+
+
+def test_a_running_node_is_never_swept_away(place, machine):
+    bring_up(place, machine, gateway_port=free_port())
+    (folder,) = machine.user_home.glob(".llmhost/nodes/*")
+    shutil.rmtree(folder / "current" / "lib" / "llmhost" / "node")
+    assert [error["code"] for error in take_down(place).errors] == ["left_behind"]
+    assert folder.exists()
+    for pid in serving_on(machine):
+        os.kill(pid, signal.SIGKILL)
+    assert take_down(place).exit_code == 0
+    assert is_clean(machine)
+
+
+class Words(Told):
+    """What was said."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts = []
+
+    def phase(self, code, text):
+        self.texts.append(text)
 
 
 def test_ctrl_c_while_a_node_joins_leaves_the_others_as_they_were(place, machine, machines):

@@ -92,18 +92,21 @@ def agent_run(marks: Path, steps: int, pause_s: float) -> str:
 
 
 class Faults(threading.Thread):
-    """Does one fault after each mark, in their order; what went wrong with a fault itself is in `error`."""
+    """Does one fault after each mark, in their order; what went wrong with a fault itself is in `error`.
 
-    def __init__(self, marks: Path, faults: list[Callable[[], None]]) -> None:
+    `name` is what the file of mark number {} is called in `marks`.
+    """
+
+    def __init__(self, marks: Path, faults: list[Callable[[], None]], *, name: str = "{}") -> None:
         super().__init__(daemon=True)
-        self._marks, self._faults = marks, faults
+        self._marks, self._faults, self._named = marks, faults, name
         self.done = 0
         self.error: BaseException | None = None
 
     def run(self) -> None:
         try:
             for number, fault in enumerate(self._faults, start=1):
-                wait_until((self._marks / str(number)).exists, f"step {number}", 90)
+                wait_until((self._marks / self._named.format(number)).exists, f"step {number}", 90)
                 fault()
                 self.done = number
         except BaseException as error:  # noqa: BLE001 - told by the test

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
-from llmhost.node import logs
+from llmhost.core.errors import LlmhostError
+from llmhost.node import logs, supervision
+from llmhost.node.layout import Layout
 from llmhost.supervisor import logfile
 from llmhost.supervisor.loopback import request
-from tests.support.system import processes_touching, wait_until
+from tests.node.test_pull import stalling
+from tests.support.system import missing, processes_touching, wait_until
 
 TOKEN = "a-token-that-nobody-guesses"
 WISH = {"server": {"name": "node-n1", "token": TOKEN, "backend": {"kind": "rehearsal", "node_id": "n1"}}}
@@ -34,11 +43,11 @@ class Node:
         return subprocess.Popen(argv, env=self.environ, text=True, cwd="/", **{**pipes, **more})
 
     def ask(self, *arguments, told=None, code=0):
-        """The last line it prints."""
+        """The last line it prints. `code` None = any."""
         process = self.popen(*arguments)
         text = told if isinstance(told, str) else json.dumps(told) if told is not None else ""
         out, err = process.communicate(text, timeout=100)
-        assert process.returncode == code, (out, err)
+        assert code in (None, process.returncode), (out, err)
         assert "Traceback" not in err
         return json.loads(out.strip().splitlines()[-1])
 
@@ -102,11 +111,99 @@ def test_a_supervisor_of_an_unknown_release_is_replaced_and_a_frozen_one_too(nod
     assert node.answer() == 200
 
 
+def test_an_upgrade_waits_for_a_quiet_moment_and_the_node_answers_meanwhile(node):
+    node.ask("apply", "--wait", "60", told=WISH)
+    (node.folder / "state" / "supervisor.json").write_text("{}")  # as after a push
+    began = threading.Event()
+
+    def stream():
+        messages = [{"role": "user", "content": "@rehearse words 40; pace 100"}]
+        told = {"max_tokens": 200, "stream": True, "messages": messages}
+        way = httpx.HTTPTransport(uds=f"{node.folder}/run/proxy.sock")
+        with httpx.Client(transport=way, headers={"authorization": f"Bearer {TOKEN}"}, timeout=60) as caller:
+            with caller.stream("POST", "http://127.0.0.1/v1/messages", json=told) as answer:
+                return [began.set() or line for line in answer.iter_lines()]
+
+    with ThreadPoolExecutor(2) as pool:
+        streaming = pool.submit(stream)
+        assert began.wait(20)
+        upgrading = pool.submit(node.ask, "apply", "--wait", "60", told=WISH)
+        while not streaming.done():
+            try:
+                assert node.answer() == 200
+            except OSError:  # the change came, so the answer under way has just ended
+                streaming.result(2)
+            time.sleep(0.1)
+        assert "event: message_stop" in streaming.result()
+        assert upgrading.result()["did"]["supervisor"] == "replaced"
+    assert node.answer() == 200
+
+
 def test_everything_ends_when_the_supervisor_is_killed_and_stop_finds_nothing_left(node):
     pid = node.ask("apply", "--wait", "60", told=WISH)["pid"]
     os.kill(pid, signal.SIGKILL)
     assert node.ask("stop") == {"stopped": True, "left": []}
     wait_until(lambda: not node.processes(), "the proxy to end", 20)
+
+
+def test_whoever_waits_while_the_node_is_removed_builds_nothing_on_its_ruins(node):
+    layout = Layout(node.folder)
+    began, pool = threading.Event(), ThreadPoolExecutor(1)
+
+    def wait_for_the_turn():
+        began.set()
+        with supervision.turn(layout):
+            return "got it"
+
+    with pool:
+        with supervision.turn(layout):
+            waiting = pool.submit(wait_for_the_turn)
+            assert began.wait(20)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.3)
+            shutil.rmtree(node.folder)
+        failed = waiting.exception(20)
+    assert isinstance(failed, LlmhostError)
+    assert failed.code == "node_not_installed"
+    assert not node.folder.exists()
+
+
+def test_removed_and_started_at_once_it_is_there_whole_or_not_at_all(node):
+    for _ in range(2):
+        node.ask("apply", told=WISH)
+        with ThreadPoolExecutor(3) as pool:
+            removing = pool.submit(node.ask, "remove")
+            starting = [pool.submit(node.ask, "start", "--wait", "60", code=None) for _ in range(2)]
+            assert removing.result()["left"] == []
+            refused = [one.result()["error"]["code"] for one in starting if "error" in one.result()]
+        assert set(refused) <= {"node_not_installed", "nothing_wished"}
+        node.ask("remove")
+        assert not node.folder.exists()
+        assert not node.processes()
+
+
+def test_ollama_gets_another_port_when_a_stranger_has_taken_its_own(node):
+    wish = {"ollama": {"mode": "serve", "bin": "/bin/false"}}
+    url = node.ask("apply", told=wish)["ollama_url"]
+    wait_until(lambda: node.ask("status")["children"][0]["restarts"], "it to have ended", 30)
+    assert node.ask("apply", told=wish)["ollama_url"] == url
+    with socket.create_server(("127.0.0.1", int(url.rpartition(":")[2]))):
+        again = node.ask("apply", told=wish)
+    assert again["ollama_url"] != url
+    assert again["did"]["replaced"] == ["ollama"]
+
+
+def test_what_removing_leaves_is_named_with_its_size(node):
+    models = node.home / ".ollama" / "models"
+    models.mkdir(parents=True)
+    with (models / "blob").open("wb") as file:
+        file.truncate(3_200_000_000)
+    node.ask("apply", told={"ollama": {"mode": "serve", "bin": "/bin/false"}})
+    kept = node.ask("remove")["kept"]
+    assert kept == [f"the models in {models} (3.2 GB)", "the program /bin/false"]
+    node.ask("apply", told={"ollama": {"mode": "use", "url": "http://127.0.0.1:1"}})
+    (kept,) = node.ask("remove")["kept"]
+    assert "pulled" in kept
 
 
 def test_an_unwritable_folder_is_named(node, short_tmp):
@@ -124,6 +221,48 @@ def test_a_reader_of_the_log_ends_with_whoever_reads_it(node):
     reader.stdin.close()
     assert "Traceback" not in reader.stderr.read()
     reader.stderr.close()
+
+
+@pytest.fixture
+def small_disk(node):
+    """The node's folder is a disk of its own, of 2 MiB; called, it is full."""
+    if os.geteuid() != 0:
+        missing("a disk of the test's own", "run the tests as root, who may mount one")
+    node.folder.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs", node.folder], check=True)
+
+    def fill():
+        with contextlib.suppress(OSError), (node.folder / "big").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    yield fill
+    node.ask("stop")
+    subprocess.run(["umount", "-l", node.folder], check=True)
+
+
+def test_a_full_disk_is_named_and_what_was_told_before_still_starts(node, small_disk):
+    node.ask("apply", "--wait", "60", told=WISH)
+    assert node.ask("stop")["left"] == []
+    small_disk()
+    changed = {**WISH, "server": {**WISH["server"], "log_level": "warning"}}
+    assert node.ask("apply", told=changed, code=1)["error"]["code"] == "disk_full"
+    assert not list(node.folder.glob(".node.json.*"))
+    assert node.ask("start", "--wait", "60")["children"][0]["state"] == "up"
+    assert node.answer() == 200
+    assert node.ask("stop")["left"] == []
+
+
+def test_a_pull_that_stalls_ends_with_whoever_waits_for_it(node):
+    with stalling([([{"status": "pulling manifest"}], "silent")]) as (url, pulls):
+        node.ask("apply", told={"ollama": {"mode": "use", "url": url}})
+        puller = node.popen("pull", "new:1b")
+        assert json.loads(puller.stdout.readline()) == {"status": "pulling manifest", "completed": 0, "total": None}
+        puller.stdout.close()
+        assert puller.wait(30) == 1
+        assert len(pulls) == 1
+    puller.stdin.close()
+    puller.stderr.close()
 
 
 def test_a_log_is_followed_over_its_rotation(tmp_path):

@@ -78,7 +78,7 @@ def test_no_ollama_at_all():
 
 @contextmanager
 def stalling(bodies):
-    """A server whose pulls come from `bodies` in turn: lists of lines, after which it repeats the last line for ever, or ends."""
+    """A server whose pulls come from `bodies` in turn: lists of lines, then it repeats the last for ever, ends, or is `silent`."""
     done = threading.Event()
     pulls = []
 
@@ -91,6 +91,8 @@ def stalling(bodies):
             lines, forever = bodies[min(len(pulls), len(bodies)) - 1]
             self.answer(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
             while forever and not done.wait(0.02):
+                if forever == "silent":
+                    continue
                 try:
                     self.wfile.write(json.dumps(lines[-1]).encode() + b"\n")
                 except OSError:

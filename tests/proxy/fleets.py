@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import socket
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,26 @@ class Crew:
 
     def _start(self, id: str) -> None:
         self.nodes[id] = self._open.enter_context(node(self.folder, id, timing=self._timing))
+
+
+@contextmanager
+def closing_socket(path: str) -> Iterator[str]:
+    """What a link looks like with no proxy behind it: ssh accepts, then closes, for the channel was refused over there."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+
+    def close_all() -> None:
+        with suppress(OSError):
+            while True:
+                listener.accept()[0].close()
+
+    threading.Thread(target=close_all, daemon=True).start()
+    try:
+        yield path
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
 
 
 def busy(server: ProxyServer) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +21,7 @@ from tests.proxy.fleets import (
     Crew,
     busy,
     changed,
+    closing_socket,
     config_of,
     gateway,
     node,
@@ -35,6 +34,7 @@ from tests.support.proxy_server import short_dir
 from tests.support.sse import parse
 from tests.support.system import wait_until
 
+LINES = "@rehearse words 300; pace 20"
 LONG = fresh("@rehearse words 400; pace 20", stream=True)
 
 
@@ -194,6 +194,20 @@ def test_a_node_frozen_in_the_middle_is_hung_up_on_once_it_was_silent_too_long(c
             crew.nodes["n1"].process.send_signal(signal.SIGCONT)
 
 
+def test_a_gateway_that_was_frozen_itself_reads_what_came_meanwhile(crew: Crew) -> None:
+    headers = dashed(of_session(session_on("n1")))
+    with crew.gateway.client.stream(
+        "POST", "/v1/messages", json=fresh(LINES, stream=True), headers=headers
+    ) as response:
+        pieces = response.iter_raw()
+        received = [next(pieces)]
+        crew.gateway.process.send_signal(signal.SIGSTOP)
+        time.sleep(CALM.upstream_silence + 1)
+        crew.gateway.process.send_signal(signal.SIGCONT)
+        received += pieces
+    assert len(streamed_text(parse(b"".join(received))).split()) == 300
+
+
 @pytest.mark.parametrize("how", ["draining", "removed"])
 def test_a_node_that_leaves_finishes_its_answer_and_gets_no_new_one(crew: Crew, how: str) -> None:
     headers = of_session(session_on("n1"))
@@ -337,19 +351,8 @@ def test_a_loading_node_is_a_queue_with_an_eta(crew: Crew, folder: Path) -> None
 
 
 def test_a_link_without_a_proxy_behind_it_is_told_soon(folder: Path, crew: Crew) -> None:
-    """ssh accepts, then closes: the channel was refused over there."""
-    path = folder / "ssh.sock"
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen()
-
-    def close_all() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                listener.accept()[0].close()
-
-    threading.Thread(target=close_all, daemon=True).start()
-    try:
+    path = str(folder / "ssh.sock")
+    with closing_socket(path):
         crew.put(NodeConfig("n1", f"unix:{path}", "t"))
         began = time.monotonic()
         response = send(crew.gateway.client, fresh())
@@ -358,9 +361,6 @@ def test_a_link_without_a_proxy_behind_it_is_told_soon(folder: Path, crew: Crew)
         assert time.monotonic() - began < 12, "20 s are for what is coming back"
         crew.put(NodeConfig("n1", f"unix:{path}", "t"), crew.nodes["n2"])
         assert send(crew.gateway.client, fresh(), **of_session(session_on("n1"))).headers[NODE] == "n2"
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
 
 
 def test_equal_requests_are_one_and_cached_answers_outlive_their_node(crew: Crew) -> None:

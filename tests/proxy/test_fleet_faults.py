@@ -1,4 +1,4 @@
-"""What goes wrong in a fleet at a bad moment: nodes that freeze, requests that are too big for their link, clients that leave while they wait."""
+"""A fleet at its bad moments: nodes that freeze, big requests on the move, clients that leave while they wait."""
 
 from __future__ import annotations
 
@@ -7,13 +7,27 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 
+from llmhost.backends.fleet.members import DROPPED_HOLD_S
 from llmhost.core.server_config import Timing
 from tests.proxy.asking import error_of, fresh, send, stream, streamed_text, text_of
-from tests.proxy.fleets import NODE, Crew, busy, gateway, node, of_session, readings, session_on, states
+from tests.proxy.fleets import (
+    NODE,
+    Crew,
+    busy,
+    changed,
+    closing_socket,
+    gateway,
+    node,
+    of_session,
+    readings,
+    session_on,
+    states,
+)
 from tests.support.proxy_server import short_dir
 from tests.support.system import wait_until
 
@@ -129,11 +143,7 @@ def test_nobody_waits_for_nodes_that_were_all_removed(crew: Crew) -> None:
 
 
 def test_a_request_of_20_mb_moves_to_another_node_whole(crew: Crew) -> None:
-    body = fresh("x" * 20_000_000)
-    body["messages"] += [
-        {"role": "assistant", "content": "Yes."},
-        {"role": "user", "content": "@rehearse stall 1; say hi"},
-    ]
+    body = fresh("@rehearse stall 1; say hi", padding="x" * 20_000_000)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(send, crew.gateway.client, body, **of_session(session_on("n1")))
         wait_until(lambda: busy(crew.nodes["n1"]), "the node to be at work")
@@ -153,9 +163,48 @@ def test_the_same_nodes_in_another_order_change_nothing(crew: Crew) -> None:
     assert send(crew.gateway.client, fresh(), **headers).headers[NODE] == "n2"
 
 
-def test_nine_conversations_leave_none_of_three_nodes_idle(crew: Crew) -> None:
-    with node(crew.folder, "n3") as third, gateway(crew.folder, [*crew.nodes.values(), third]) as server:
+def test_nine_conversations_leave_none_of_three_nodes_idle(crew: Crew, folder: Path) -> None:
+    with node(crew.folder, "n3") as third, gateway(folder, [*crew.nodes.values(), third]) as server:
         on = [send(server.client, fresh(), **of_session(f"talk-{number}")).headers[NODE] for number in range(9)]
         assert {id: on.count(id) for id in ("n1", "n2", "n3")} == {"n1": 3, "n2": 3, "n3": 3}
         again = [send(server.client, fresh(), **of_session(f"talk-{number}")).headers[NODE] for number in range(9)]
         assert again == on
+
+
+def test_who_takes_the_answer_whole_sees_nothing_of_a_node_that_dies_in_the_middle_of_it(crew: Crew) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        body = fresh("@rehearse words 60; pace 30")
+        answer = pool.submit(send, crew.gateway.client, body, **of_session(session_on("n1")))
+        wait_until(lambda: busy(crew.nodes["n1"]), "the node to be at work")
+        time.sleep(0.6)
+        crew.kill("n1")
+        response = answer.result(30)
+    assert (response.status_code, response.headers[NODE]) == (200, "n2")
+    assert len(text_of(response.json()).split()) == 60
+
+
+def test_clients_that_leave_while_held_leave_nothing_behind(crew: Crew) -> None:
+    for id in crew.nodes:
+        crew.kill(id)
+    wait_until(lambda: set(states(crew.gateway).values()) == {"unreachable"}, "both to be missed")
+    with pytest.raises(httpx.ReadTimeout):
+        crew.gateway.client.post("/v1/messages", json=fresh(), timeout=0.5)
+    wait_until(lambda: not crew.gateway.status()["requests"]["in_flight"], "nobody to be held")
+    assert not any(one["in_flight"] for one in readings(crew.gateway).values())
+
+
+def test_a_proxy_that_starts_behind_a_link_that_was_long_away_is_waited_for(crew: Crew) -> None:
+    """A machine that boots: nobody listens, then its sshd does but not yet the proxy, then both do."""
+    link = crew.folder / "booting.sock"
+    real = str(crew.nodes["n1"].config.socket)
+    with closing_socket(str(crew.folder / "sshd.sock")) as refusing, ThreadPoolExecutor(1) as pool:
+        crew.put(changed(crew.nodes["n1"], url=f"unix:{link}"))
+        answer = pool.submit(send, crew.gateway.client, fresh("@rehearse say hi"))
+        time.sleep(DROPPED_HOLD_S + 1)
+        link.symlink_to(refusing)
+        time.sleep(1)
+        assert not answer.done()
+        link.unlink()
+        link.symlink_to(real)
+        assert answer.result(30).status_code == 200
+    link.unlink()

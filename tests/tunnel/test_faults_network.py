@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import statistics
 import time
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ import pytest
 
 from llmhost.supervisor.process import wait_gone
 from tests.support.netns import SERVER, SlowNet, need_namespaces
+from tests.support.system import wait_until
 from tests.tunnel.rig import QUICK, Rig, answers, read_stream, until_answer, wait_state
 
 RTT_S = 0.08
@@ -45,15 +45,16 @@ def test_t15_events_come_one_by_one_and_a_new_connection_takes_two_round_trips(f
     link = link_over(far)
     events = asyncio.run(read_stream(link.spec.local, 300, 0.01))
     gaps = [b - a for (_, a), (_, b) in itertools.pairwise(events)]
-    # Without a session sshd leaves Nagle's algorithm on: every eighth gap would be a whole round trip, the others nothing.
-    assert sorted(gaps)[int(len(gaps) * 0.97)] < 0.05
+    # Without a session sshd leaves Nagle's algorithm on: every eighth gap would be a whole round trip, the others nothing. A busy machine
+    # makes a few gaps long as well, so what is asked is whether fewer than one in ten is.
+    assert sorted(gaps)[int(len(gaps) * 0.9)] < 0.06
     times = []
     for _ in range(9):
         began = time.monotonic()
         assert answers(link.spec.local, timeout_s=5)
         times.append(time.monotonic() - began)
-    assert statistics.median(times) < 2.2 * RTT_S + 0.1
-    assert RTT_S * 1000 <= link.view()["rtt_ms"] < RTT_S * 1000 + 60
+    assert min(times) < 2.2 * RTT_S + 0.05  # a third round trip would not fit
+    wait_until(lambda: RTT_S * 1000 <= link.view()["rtt_ms"] < RTT_S * 1000 + 60, "a round-trip time that is told", 20)
 
 
 def test_t4_a_stream_survives_a_short_black_hole_and_a_request_is_answered_soon_after(far):
@@ -104,4 +105,4 @@ def test_after_kill_9_of_the_supervisor_nothing_waits_for_a_dead_network(far):
     net.set(hole=1)
     pid = link.view()["pid"]
     rig.cut_lifeline()
-    assert wait_gone([pid], 1.0 + 2.0) == []
+    assert wait_gone([pid], 1.0 + 5.0) == []

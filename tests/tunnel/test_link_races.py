@@ -87,6 +87,14 @@ def test_a_storm_of_wishes_does_not_keep_it_from_connecting(rig, before):
     assert link.view()["pid"] not in (None, old)
 
 
+def test_another_address_is_tried_after_a_final_failure(rig):
+    with Sshd(rig.folder / "d2") as server:
+        link = rig.link(rig.spec(target=server.target))  # whose host key is not the pinned one
+        assert wait_state(link, "failed")["reason"] == "host_key_changed"
+        link.refresh(rig.spec())
+        wait_state(link, "up")
+
+
 def test_a_storm_of_kicks_makes_no_storm_of_logins(rig):
     link = rig.link(rig.spec(timing=replace(QUICK, login_every=1.0)))
     rig.sshd.authorize_nobody()
@@ -133,7 +141,7 @@ def test_a_link_that_drains_can_still_be_ended_at_once(rig):
 
 def test_a_sleep_while_it_had_failed_for_good_does_not_try_again(rig):
     rig.sshd.rekey()
-    link = rig.link(rig.spec(timing=replace(QUICK, woke_after=0.001)))  # every pause is a sleep
+    link = rig.link(rig.spec(timing=replace(QUICK, woke_after=0.9)))  # every idle second is a sleep
     wait_state(link, "failed")
     before = rig.sshd.connections()
     time.sleep(2.0)

@@ -6,6 +6,7 @@ import itertools
 import os
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -213,6 +214,17 @@ def test_the_name_leads_to_the_newest_socket_without_a_moment_in_between(short_t
     assert local.is_symlink()
     sockets.unpoint(local, second)
     assert os.listdir(short_tmp) == []
+
+
+def test_who_leaves_a_name_never_takes_it_from_who_has_just_got_it(short_tmp):
+    name, old, new = short_tmp / "n", short_tmp / "old", short_tmp / "new"
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(500):
+            sockets.point(name, old)
+            left = pool.submit(sockets.unpoint, name, old)
+            pool.submit(sockets.point, name, new).result()
+            left.result()
+            assert os.readlink(name) == str(new)
 
 
 def test_what_a_killed_supervisor_left_is_removed_and_nothing_else(short_tmp):

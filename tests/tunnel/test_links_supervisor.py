@@ -175,6 +175,44 @@ def test_status_answers_at_once_while_a_link_is_dead(place, spec, rig):
         rig.sshd.thaw()
 
 
+def test_status_answers_at_once_while_twenty_links_are_dead(place, spec, rig):
+    links = [replace(spec, name=f"n{n}", local=str(place.paths.node_socket(f"n{n}"))) for n in range(1, 21)]
+    rig.sshd.freeze_listener()
+    try:
+        start(place, *links)
+        times = []
+        with connect(place.paths.control_socket) as client:
+            for _ in range(10):
+                began = time.monotonic()
+                shown = client.ask("status")["links"]
+                times.append(time.monotonic() - began)
+                time.sleep(0.1)
+        assert {one["state"] for one in shown} == {"connecting"}
+        assert len(shown) == 20
+        assert min(times) < 0.1
+        assert max(times) < 0.5 + 0.5
+    finally:
+        rig.sshd.thaw()
+
+
+def test_one_that_drains_does_not_keep_the_supervisor_from_stopping(place, spec):
+    start(place, spec)
+    wait_link(place, "up")
+
+    async def story():
+        stream = asyncio.create_task(read_stream(spec.local, 1000, 0.1))
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(start, place)
+        await asyncio.to_thread(wait_link, place, "draining")
+        with connect(place.paths.control_socket) as client:
+            assert await asyncio.to_thread(end_supervisor, client) == []
+        with pytest.raises((EOFError, ConnectionError)):
+            await stream
+
+    asyncio.run(story())
+    assert list(place.paths.runtime_dir.iterdir()) == []
+
+
 def test_a_kick_tries_at_once_what_had_failed_for_good(place, spec, rig):
     rig.sshd.rekey()
     start(place, spec)

@@ -6,11 +6,14 @@ name, the highest wins. When a node goes away only its own conversations move, a
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from hashlib import blake2b
 
 PLACEMENTS_KEPT = 4096  # conversations; what was not heard of for so long is no longer in any engine's memory
+ACTIVE_S = 600.0  # a user who reads and thinks comes back within that time
 
 
 def conversation_key(session: str | None, agent: str | None) -> str | None:
@@ -42,24 +45,50 @@ def _salt(node: str) -> bytes:
 _SALTS: dict[str, bytes] = {}
 
 
+@dataclass(slots=True)
+class Placement:
+    node: str
+    heard: float
+
+
 class Placements:
     """Where conversations are, as far as remembered; the one not heard of for the longest time is forgotten first."""
 
-    def __init__(self, kept: int = PLACEMENTS_KEPT) -> None:
+    def __init__(self, kept: int = PLACEMENTS_KEPT, clock: Callable[[], float] = time.monotonic) -> None:
         self._kept = kept
-        self._nodes: OrderedDict[str, str] = OrderedDict()
+        self._clock = clock
+        self._found: OrderedDict[str, Placement] = OrderedDict()  # in the order in which they were heard of
 
     def of(self, conversation: str) -> str | None:
-        node = self._nodes.get(conversation)
-        if node is not None:
-            self._nodes.move_to_end(conversation)
-        return node
+        """Its node. To ask means that something was heard of it."""
+        placement = self._found.get(conversation)
+        if placement is None:
+            return None
+        placement.heard = self._clock()
+        self._found.move_to_end(conversation)
+        return placement.node
 
     def put(self, conversation: str, node: str) -> None:
-        self._nodes[conversation] = node
-        self._nodes.move_to_end(conversation)
-        while len(self._nodes) > self._kept:
-            self._nodes.popitem(last=False)
+        self._found[conversation] = Placement(node, self._clock())
+        self._found.move_to_end(conversation)
+        while len(self._found) > self._kept:
+            self._found.popitem(last=False)
+
+    def active(self) -> Counter[str]:
+        """How many conversations each node has that were heard of lately."""
+        since = self._clock() - ACTIVE_S
+        counts: Counter[str] = Counter()
+        for placement in reversed(self._found.values()):
+            if placement.heard < since:
+                break
+            counts[placement.node] += 1
+        return counts
+
+    def keep_only(self, nodes: Collection[str]) -> None:
+        """Forget what was on nodes that are no more: another one of the same name is another machine."""
+        gone = [name for name, placement in self._found.items() if placement.node not in nodes]
+        for name in gone:
+            del self._found[name]
 
     def __len__(self) -> int:
-        return len(self._nodes)
+        return len(self._found)

@@ -40,6 +40,7 @@ class FleetBackend:
 
     def set_nodes(self, nodes: Sequence[NodeConfig]) -> None:
         self._members.set(nodes)
+        self._placements.keep_only({node.id for node in nodes})
 
     def nodes(self) -> list[NodeReading]:
         return self._members.readings()

@@ -15,7 +15,8 @@ from llmhost.messages.headers import REFUSED_HEADER
 FINDS_BROKEN = frozenset({"dropped", "silent"})
 BROKEN_STATUSES = frozenset({500, 502, 504})  # of 503 and 529 a healthy node says that it is starting or full
 
-Kind = Literal["refused", "dropped", "silent", "answered", "other_model"]
+# As `watch.How` tells them. silent: found by the request itself; lost: found by the watch, which lets nobody ask again until it is back.
+Kind = Literal["refused", "dropped", "silent", "lost", "answered", "other_model"]
 
 
 class NodeFailure(Exception):
@@ -32,9 +33,15 @@ class NodeFailure(Exception):
         return self.kind in FINDS_BROKEN or (self.kind == "answered" and self.error.status in BROKEN_STATUSES)
 
 
-def broken_off(why: str, *, silent: bool = False) -> NodeFailure:
+def broken_off(node: str, why: str, *, silent: bool = False) -> NodeFailure:
     """The connection ended, or went silent, before the answer was whole."""
-    return NodeFailure("silent" if silent else "dropped", ApiError(502, f"the node broke off: {why}"))
+    message = f"Node {node} broke off: {why}. More: llmhost logs {node} --source proxy"
+    return NodeFailure("silent" if silent else "dropped", ApiError(502, message))
+
+
+def unreachable(node: str, why: str) -> ApiError:
+    """Nothing came from the node."""
+    return unavailable(f"Node {node} does not answer: {why}. More: llmhost status")
 
 
 def api_error(response: Response, content: bytes) -> ApiError:
@@ -62,4 +69,5 @@ def told_failure(frames: bytes) -> ApiError:
     error = event.get("error") or {}
     kind = str(error.get("type") or "api_error")
     status = event.get("status") or STATUS_BY_TYPE.get(kind, 502)
-    return ApiError(int(status), str(error.get("message") or "the node failed"), type=kind)
+    message = str(error.get("message") or "the node failed")
+    return ApiError(int(status), message, type=kind, retry_after=event.get("retry_after"))

@@ -183,5 +183,5 @@ class Members:
     @staticmethod
     def _may_become_fit(watch: NodeWatch) -> bool:
         if watch.lost == "dropped":
-            return watch.lost_for < DROPPED_HOLD_S
+            return watch.lost_so_for < DROPPED_HOLD_S
         return watch.lost in COMING_BACK or (watch.lost is None and watch.health.state == "starting")

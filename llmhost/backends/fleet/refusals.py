@@ -26,7 +26,9 @@ def refusal(members: Members) -> ApiError:
     if loading:
         soonest = min(loading, key=_eta)
         what = soonest.watch.health.detail or "the model is loading"
-        return overloaded(f"No node is ready yet. Node {soonest.config.id}: {_sentence(what)}", _eta(soonest))
+        return overloaded(
+            f"No node is ready yet. Node {soonest.config.id}: {_sentence(what)} More: llmhost status", _eta(soonest)
+        )
     return unavailable(_unreachable(members, at_work), min(map(_eta, at_work)))
 
 

@@ -16,7 +16,7 @@ from llmhost.backends.fleet.affinity import Placements
 from llmhost.backends.fleet.failures import NodeFailure
 from llmhost.backends.fleet.members import Members
 from llmhost.backends.fleet.refusals import refusal
-from llmhost.backends.fleet.router import choose
+from llmhost.backends.fleet.router import NONE_ACTIVE, choose
 from llmhost.backends.node import Ask, NodeBackend
 from llmhost.messages.errors import ApiError
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 MOVES_ON = frozenset({500, 502, 503, 504, 529})
 ERRORS_500 = 2  # what two nodes could not digest is the request's own fault, and would go on to break the rest
-DROPS = 3  # the same of a request that ends connections
+DROPS = 3  # the same of a request that ends connections, or freezes whoever reads it
 LOOK_AGAIN_S = 0.25  # while waiting: what is worth waiting for changes with time alone
 
 
@@ -45,14 +45,15 @@ class Trip:
         self._failures: list[NodeFailure] = []
 
     async def frames(self, ask: Ask, call: Call) -> AsyncGenerator[bytes, None]:
-        """The frames of the first node that answers. Raises ApiError."""
+        """The frames of the first node that answers; in one piece for a client that takes the answer whole, so that until its end
+        another node can still answer. Raises ApiError."""
         passed = False
         while not passed:
             node = await self.next()
             began = self._begin(node)
             outcome = "gone"
             try:
-                async with aclosing(node.answer(ask, call)) as frames:
+                async with aclosing(self._answer(node, ask, call)) as frames:
                     async for frame in frames:
                         if not passed:
                             passed = True
@@ -68,18 +69,29 @@ class Trip:
                 node.requests[outcome] += 1
                 node.breaker.abandoned(began)
 
+    async def _answer(self, node: NodeBackend, ask: Ask, call: Call) -> AsyncGenerator[bytes, None]:
+        """The node's frames, or all of them at once for a client that takes the answer whole."""
+        pieces: list[bytes] = []
+        async with aclosing(node.answer(ask, call)) as frames:
+            async for frame in frames:
+                if call.body.get("stream") is True:
+                    yield frame
+                    continue
+                if not pieces:
+                    self._arrived(node)
+                pieces.append(frame)
+        if pieces:
+            yield b"".join(pieces)
+
     async def count(self, raw: bytes) -> tuple[int, bool]:
         """The same for a count of tokens."""
         while True:
             node = await self.next()
             began = self._begin(node)
             try:
-                counted = await node.count(raw)
+                return await node.count(raw)  # says nothing of the engine, so the breaker learns nothing from it
             except NodeFailure as failure:
                 self._judge(node, failure, began)
-            else:
-                self._arrived(node)
-                return counted
             finally:
                 node.breaker.abandoned(began)
 
@@ -89,10 +101,11 @@ class Trip:
             placed = self._placements.of(self._conversation) if self._conversation else None
             views = self._members.views()
             bound = self._conversation is not None
-            choice = choose(views, self._key, placed=placed, bound=bound, spent=self._spent)
+            active = self._placements.active() if bound and placed is None else NONE_ACTIVE
+            choice = choose(views, self._key, placed=placed, bound=bound, spent=self._spent, active=active)
             if choice.order and (not choice.wait or self._time_is_up()):
                 return self._members.get(choice.order[0])
-            if not choice.order and (self._spent or not any(view.hopeful for view in views)):
+            if not choice.order and not any(view.hopeful and view.id not in self._spent for view in views):
                 raise self._last_word()
             await self._wait()
 
@@ -141,7 +154,7 @@ class Trip:
         log.info("node %s did not answer (%s, %s)", node.config.id, failure.kind, error.status)
         if failure.kind == "answered" and error.status not in MOVES_ON:
             raise error from failure
-        if self._seen(500) >= ERRORS_500 or self._seen("dropped") >= DROPS:
+        if self._seen(500) >= ERRORS_500 or self._seen("dropped") + self._seen("lost") >= DROPS:
             raise error from failure
         if failure.kind in ("answered", "other_model", "silent"):
             self._spent.add(node.config.id)

@@ -23,9 +23,24 @@ POLL_LOST_S = 2.0
 LOST_LONG_S = 60.0  # from then on a lost node is looked for less often
 LOOK_WITHIN_S = 5.0
 STARTING_RETRY_S = 2.0
+LONGEST_ETA_S = 60.0  # the SDKs take a longer retry-after for a mistake
 REFUSALS = (401, 403)
 TOKEN_REFUSED = "the node does not accept the gateway's token; run `llmhost down`, then `llmhost up`"
 FOREIGN = "what answers at the node's address is not an llmhost proxy of this version"
+
+
+def load_eta(elapsed: float, last: float | None, told: float | None) -> float:
+    """Seconds that a load may still take: what is left of the time the `last` one took; else what the node says itself (`told`), or half as
+    long again as it has taken so far."""
+    if last is not None and last > elapsed:
+        return max(1.0, last - elapsed)
+    return max(told or STARTING_RETRY_S, min(elapsed / 2, LONGEST_ETA_S))
+
+
+def _plausible(model: ModelInfo) -> ModelInfo:
+    if not (isinstance(model.id, str) and isinstance(model.digest, str) and isinstance(model.context, int)):
+        raise TypeError("a model of another shape")
+    return model
 
 
 class NodeWatch:
@@ -37,7 +52,7 @@ class NodeWatch:
         self.reuse = PrefixReuse()
         self.lost: How | None = "refused"  # None: it answers
         self._loop = asyncio.get_running_loop()
-        self._lost_at = self._loop.time()
+        self._lost_at = self._lost_so_at = self._loop.time()
         self._loading_since: float | None = None
         self._last_load_s: float | None = None
         self._upstream = upstream
@@ -58,11 +73,16 @@ class NodeWatch:
         return 0.0 if self.lost is None else self._loop.time() - self._lost_at
 
     @property
+    def lost_so_for(self) -> float:
+        """The same, since it is lost in the way it is now: a machine that boots has its sshd before it has its proxy."""
+        return 0.0 if self.lost is None else self._loop.time() - self._lost_so_at
+
+    @property
     def eta(self) -> float | None:
-        """Seconds until it may be ready: what is left of the time its last load took, else what it says itself."""
-        if self._loading_since is not None and self._last_load_s is not None:
-            return max(1.0, self._last_load_s - (self._loop.time() - self._loading_since))
-        return self.health.retry_after
+        """Seconds until it may be ready, None while that is anybody's guess."""
+        if self._loading_since is None:
+            return self.health.retry_after
+        return load_eta(self._loop.time() - self._loading_since, self._last_load_s, self.health.retry_after)
 
     def suspect(self, how: How, reason: str) -> None:
         """A request could not reach the node: look at once. A silent one may just be slow: the look decides."""
@@ -102,8 +122,9 @@ class NodeWatch:
             self._lose("refused" if error.refused else "silent" if error.timed_out else "dropped", error.message)
 
     def _lose(self, how: How, reason: str) -> None:
-        if self.lost is None:
-            self._lost_at = self._loop.time()
+        now = self._loop.time()
+        self._lost_at = now if self.lost is None else self._lost_at
+        self._lost_so_at = now if self.lost != how else self._lost_so_at
         if self.health.detail != reason:
             log.warning("node %s: %s", self._node_id, reason)
         self.lost = how
@@ -116,7 +137,7 @@ class NodeWatch:
         known = ModelInfo.__dataclass_fields__
         backend = status["backend"]
         state: HealthState = "ok" if status["ready"] else backend["state"] if backend["state"] != "ok" else "starting"
-        self.model = ModelInfo(**{k: v for k, v in model.items() if k in known}) if model else self.model
+        self.model = _plausible(ModelInfo(**{k: v for k, v in model.items() if k in known})) if model else self.model
         self._time_the_load(state)
         if self.lost is not None and state == "ok":
             log.info("node %s is ready", self._node_id)
@@ -125,8 +146,8 @@ class NodeWatch:
             state, backend.get("detail") or "", backend.get("components") or {}, backend.get("retry_after")
         )
         prefix = status.get("prefix") or {}
-        self.reuse.prompt_tokens = prefix.get("prompt_tokens") or 0
-        self.reuse.reused_tokens = prefix.get("reused_tokens") or 0
+        self.reuse.prompt_tokens = int(prefix.get("prompt_tokens") or 0)
+        self.reuse.reused_tokens = int(prefix.get("reused_tokens") or 0)
 
     def _time_the_load(self, state: HealthState) -> None:
         now = self._loop.time()

@@ -49,7 +49,7 @@ class Asked:
 
     def end(self) -> None:
         """Ends the request's block with TimeoutError."""
-        if self.limit is not None:
+        if self.limit is not None and not self.limit.expired():  # it may be ending already
             self.limit.reschedule(asyncio.get_running_loop().time())
 
 

@@ -63,12 +63,18 @@ def node_row(node: dict[str, Any]) -> tuple[str, ...]:
         node["id"],
         node["state"],
         machine,
-        f"{node['model'] or UNKNOWN} ({node['backend']})",
+        served(node),
         duration(node["uptime_s"]),
         speed,
         price,
         health,
     )
+
+
+def served(node: dict[str, Any]) -> str:
+    """What a node answers with: `qwen3-coder:30b on ollama`, or `rehearsal`."""
+    backend, model = node["backend"], node["model"]
+    return backend if model in (None, backend) else f"{model} on {backend}"
 
 
 def gateway_rows(data: dict[str, Any]) -> list[tuple[str, str]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from llmhost.cli.views.quantities import UNKNOWN, count, dollars, size
-from llmhost.cli.views.status import NO_MODEL
+from llmhost.cli.views.quantities import count, dollars, size
+from llmhost.cli.views.status import NO_MODEL, served
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,7 +24,7 @@ OVER_SSH = {
     "extend": "add {new} to the fleet",
     "change": "change what {node} serves, in place",
     "replace_gateway": "replace the gateway; {node} stays",
-    "keep": "look after {node}; what was asked for is there",
+    "keep": "look after {node}; what was asked for is there (what does not run is started, an older server replaced)",
 }
 
 
@@ -37,7 +37,7 @@ def view(data: dict[str, Any]) -> Iterable[RenderableType]:
         return
     for node in nodes:
         place = f" at {node['host']}" if node.get("host") else ""
-        yield f"node {node['id']}{place} is {node['state']}: {node['model'] or UNKNOWN} on {node['backend']}"
+        yield f"node {node['id']}{place} is {node['state']}: {served(node)}"
     if any(node["backend"] == "rehearsal" for node in nodes):
         yield NO_MODEL
     gateway = data.get("gateway") or {}

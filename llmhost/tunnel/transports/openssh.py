@@ -6,6 +6,7 @@ echo is the session without which sshd leaves TCP_NODELAY off (D2), and the hear
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -31,9 +32,8 @@ class OpenSsh:
         argv = [spec.ssh_program, "-F", "none", "-T", "-a", "-x", "-p", str(spec.target.port), "-l", spec.target.user]
         for name, value in options.items():
             argv += ["-o", f"{name}={value}"]
-        if spec.identity:
-            argv += ["-i", spec.identity]
-        argv += ["-L", f"{local}:{spec.remote_socket}", "--", spec.target.host, echo_command(spec.remote_socket)]
+        argv += ["-L", f"{_field(local)}:{_field(spec.remote_socket)}"]
+        argv += ["--", spec.target.host, echo_command(spec.remote_socket)]
         return argv, {"LC_ALL": "C"}  # its words are read (ssh_words)
 
     def first_line(self, spec: LinkSpec, local: str) -> bytes:
@@ -90,7 +90,9 @@ def _login(spec: LinkSpec) -> dict[str, str]:
         "IdentityAgent": _quoted(spec.agent or "none"),
         "PreferredAuthentications": "publickey",
         "AddKeysToAgent": "no",
-    } | ({} if spec.identity else {"IdentityFile": "none"})
+        # Not `-i`, which looks for the file under its name before a percent sign is read, and drops what is not there.
+        "IdentityFile": _quoted(spec.identity) if spec.identity else "none",
+    }
 
 
 def _forwarding() -> dict[str, str]:
@@ -103,12 +105,21 @@ def _forwarding() -> dict[str, str]:
 
 
 def _has_pin(known_hosts: str) -> bool:
+    """An empty file, or one that cannot be read, is a pin that was damaged: whoever answers now is not met for the first time."""
     try:
-        return Path(known_hosts).stat().st_size > 0
+        Path(known_hosts).lstat()
     except FileNotFoundError:
         return False
+    except OSError:
+        return True
+    return True
 
 
 def _quoted(path: str) -> str:
-    """As ssh_config(5) wants a path that may have spaces; a percent sign would begin a token."""
-    return '"' + path.replace("%", "%%") + '"'
+    """As ssh_config(5) wants a path that may have spaces and quotes; a percent sign would begin a token."""
+    return '"' + re.sub(r'(["\\])', r"\\\1", path.replace("%", "%%")) + '"'
+
+
+def _field(path: str) -> str:
+    """As the two sides of a forwarding are read: a colon would end the field, and since OpenSSH 8.4 a percent sign begins a token."""
+    return re.sub(r"([:\\])", r"\\\1", path.replace("%", "%%"))

@@ -5,6 +5,7 @@ paramiko's own keepalive sends and never looks at the answer (paramiko#2026). Th
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -33,7 +34,7 @@ class Pulse:
         """Raises Ended (`session_refused`, `connection_lost`) when no session starts or nothing comes back within `seconds`."""
         self._on_echo, self._on_end = on_echo, on_end
         self._sent: dict[bytes, float] = {}
-        self._queue: queue.Queue[bytes] = queue.Queue(_BACKLOG)
+        self._queue: queue.Queue[bytes | None] = queue.Queue(_BACKLOG)  # None = it is over
         self._answered = threading.Event()
         self._heard = False
         self._count = 0
@@ -71,8 +72,8 @@ class Pulse:
 
     def _write(self) -> None:
         try:
-            while True:
-                self._channel.sendall(self._queue.get())
+            while (line := self._queue.get()) is not None:
+                self._channel.sendall(line)
         except LOST:
             return  # the reader sees the end too
 
@@ -86,6 +87,8 @@ class Pulse:
         except LOST:
             pass
         self._answered.set()
+        with contextlib.suppress(queue.Full):  # then the writer is at work, and finds out by itself
+            self._queue.put_nowait(None)
         self._on_end()
 
     def _came_back(self, line: bytes) -> None:
