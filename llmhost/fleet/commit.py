@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,10 @@ from llmhost.fleet.desired import (
     specs_of,
 )
 from llmhost.fleet.links import link_specs
+from llmhost.fleet.observed import links_of
 from llmhost.fleet.plan import Plan, serves
 from llmhost.providers.base import BackendChoice
+from llmhost.ssh.identity import AGENT_SOCKET
 from llmhost.supervisor.client import SupervisorClient
 from llmhost.supervisor.launch import end_supervisor, find_supervisor
 from llmhost.supervisor.port_owner import port_owner
@@ -93,16 +96,31 @@ def start_ollama(desk: Desk, choice: BackendChoice) -> None:
 
 
 def restart(desk: Desk, *, keep: bool = True) -> dict[str, Any]:
-    """Want what the ledger says; with `keep`, what runs is left alone. Raises NotReady (`no_fleet`) when it says nothing."""
+    """Want what the ledger says; with `keep`, what runs is left alone, but for links that lost their agent.
+
+    Raises NotReady (`no_fleet`) when it says nothing.
+    """
     with desk.ledger.transaction():
         nodes, wished = desk.ledger.nodes(), desk.ledger.gateway()
         if wished is None or not serving(nodes):
             raise no_fleet(desk.settings.fleet)
         applied = send(desk, nodes, wished, keep=keep)
+        _renew_agents(desk, nodes)
         held = replace(wished, port=applied["ports"][GATEWAY])
         if held != wished:
             desk.ledger.put_gateway(held)
     return applied
+
+
+def _renew_agents(desk: Desk, nodes: list[NodeRecord]) -> None:
+    """A link that is down takes the agent of this shell: the one it had may have ended with the login that it belonged to."""
+    here = os.environ.get(AGENT_SOCKET)
+    up = {name for name, link in links_of(desk.client.ask("status")).items() if link["state"] == "up"}
+    lost = {node.id for node in nodes if node.spec.get("agent")} - up
+    links = desk.client.ask("wanted").get("links") or []
+    renewed = [{**link, "agent": here} if link["name"] in lost else link for link in links]
+    if here and renewed != links:
+        _apply(desk, desk.client.wanted(), renewed)
 
 
 def any_change(did: dict[str, Any]) -> bool:

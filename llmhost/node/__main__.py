@@ -22,6 +22,11 @@ from llmhost.node.pull import Puller
 from llmhost.node.wish import NodeWish, bad_wish
 
 STANDARD_OUTPUT = 1
+# A command over SSH often has a shorter PATH than a login does; nvidia-smi is in one of the last.
+SYSTEM_PATH = (
+    *("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"),
+    *("/usr/local/nvidia/bin", "/usr/local/cuda/bin", "/usr/lib/wsl/lib"),
+)
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
@@ -98,7 +103,9 @@ def _settle_environment() -> None:
     """
     for name in [name for name in os.environ if name.startswith("PYTHON")]:
         del os.environ[name]
-    os.environ |= {"PYTHONPATH": release.own_lib(), "PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1"}
+    path = dict.fromkeys([*filter(None, os.environ.get("PATH", "").split(os.pathsep)), *SYSTEM_PATH])
+    ours = {"PYTHONPATH": release.own_lib(), "PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1", "PATH": os.pathsep.join(path)}
+    os.environ |= ours
 
 
 def main(argv: list[str]) -> int:

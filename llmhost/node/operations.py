@@ -95,6 +95,8 @@ def remove(layout: Layout) -> dict[str, Any]:
     with supervision.turn(layout):
         left = supervision.end(layout)
         _delete(layout)
+    if left:
+        kept.append(f"processes that did not end: {', '.join(map(str, left))}")
     return {"removed": True, "left": left, "kept": kept}
 
 

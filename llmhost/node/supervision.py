@@ -99,7 +99,7 @@ def ensure(layout: Layout) -> Found:
     """A supervisor of this release; the turn must be held. Raises LlmhostError (`supervisor_failed`, `supervisor_silent`, …).
 
     One of another release is told to stop first, because it owns the Ollama that its proxy's answers come from. From then on new requests
-    are refused (the gateway holds them for a while), and the answers under way are finished: so this begins, if it can, when there are none.
+    are refused (the gateway holds them for a while) and the answers under way are finished: so it begins, if it can, when there are none.
     """
     how = "started"
     client = find_supervisor(layout.paths, ANSWER_S)

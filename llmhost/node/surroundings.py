@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
 
-from llmhost.core.gpu import read_gpu
+from llmhost.core.gpu import TIMEOUT_S, GpuFigures, read_gpu
 from llmhost.node import release
 from llmhost.node.keep import Keep
 from llmhost.node.layout import Layout
@@ -15,6 +16,7 @@ from llmhost.node.wish import NodeWish, load_wish
 from llmhost.supervisor.client import SupervisorClient
 
 MIB = 1024 * 1024
+CARD_S = TIMEOUT_S + 2.0
 
 
 def place_of(layout: Layout, wish: NodeWish, client: SupervisorClient) -> Place:
@@ -25,7 +27,7 @@ def place_of(layout: Layout, wish: NodeWish, client: SupervisorClient) -> Place:
         keep.port(OLLAMA, ours)
         keep.models = keep.models or str(_models_dir(layout))
         # One look that fails must not restart Ollama with other settings: a card that was seen once counts.
-        keep.has_gpu = keep.has_gpu or read_gpu() is not None
+        keep.has_gpu = keep.has_gpu or _sees_card()
     if wish.tcp:
         keep.port(PROXY, ours)
     keep.save(layout)
@@ -39,6 +41,15 @@ def place_of(layout: Layout, wish: NodeWish, client: SupervisorClient) -> Place:
         has_gpu=keep.has_gpu,
         memory_mb=_memory_mb(),
     )
+
+
+def _sees_card() -> bool:
+    """Whether a card answers. A program that hangs in a broken driver does not even end when it is killed: so it is not waited for."""
+    seen: list[GpuFigures | None] = []
+    looking = threading.Thread(target=lambda: seen.append(read_gpu()), daemon=True)
+    looking.start()
+    looking.join(CARD_S)
+    return any(seen)
 
 
 def what_stays(layout: Layout) -> list[str]:

@@ -78,14 +78,15 @@ def test_an_agent_run_goes_on_while_the_nodes_ollama_and_proxy_are_restarted_and
         assert stack.json("restart", "n1", "--ollama", "--proxy")["restarted"] == ["ollama", "proxy"]
         assert not before & {*engines(machine), *ground.proxies(machine)}
 
-    def kill() -> None:
+    def restart_and_kill() -> None:
+        restart()
         time.sleep(IN_THE_MIDDLE_S)
         victims = [*engines(machine), *ground.proxies(machine)]
         assert len(victims) >= 2
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
 
-    faults = Faults(run_folder, [lambda: (restart(), kill()) and None], name="mark-{}")
+    faults = Faults(run_folder, [restart_and_kill], name="mark-{}")
     faults.start()
     run = stack.stream(PROMPT, "--allowedTools", "Bash", cwd=run_folder, timeout_s=330)
     faults.join(30)

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -85,6 +86,18 @@ def test_before_it_is_told_anything(node):
     assert node.ask("remove") == {"removed": True, "left": [], "kept": []}
 
 
+def test_what_runs_finds_the_systems_programs_whatever_the_sessions_path(node):
+    program = node.home / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'NVIDIA L4, 0, 1, 23034'\n")
+    program.chmod(0o755)
+    node.environ["PATH"] = str(program.parent)
+    pid = node.ask("apply", "--wait", "60", told=WISH)["pid"]
+    (path,) = [line for line in Path(f"/proc/{pid}/environ").read_text().split("\0") if line.startswith("PATH=")]
+    assert path.removeprefix("PATH=").split(":")[0] == str(program.parent)
+    assert {"/usr/bin", "/bin", "/usr/local/nvidia/bin", "/usr/lib/wsl/lib"} <= set(path.split(":"))
+
+
 def test_many_at_once_make_one_supervisor_and_one_proxy(node):
     with ThreadPoolExecutor(4) as pool:
         answers = [
@@ -120,9 +133,12 @@ def test_an_upgrade_waits_for_a_quiet_moment_and_the_node_answers_meanwhile(node
         messages = [{"role": "user", "content": "@rehearse words 40; pace 100"}]
         told = {"max_tokens": 200, "stream": True, "messages": messages}
         way = httpx.HTTPTransport(uds=f"{node.folder}/run/proxy.sock")
-        with httpx.Client(transport=way, headers={"authorization": f"Bearer {TOKEN}"}, timeout=60) as caller:
-            with caller.stream("POST", "http://127.0.0.1/v1/messages", json=told) as answer:
-                return [began.set() or line for line in answer.iter_lines()]
+        url, ours = "http://127.0.0.1/v1/messages", {"authorization": f"Bearer {TOKEN}"}
+        with (
+            httpx.Client(transport=way, headers=ours, timeout=60) as caller,
+            caller.stream("POST", url, json=told) as answer,
+        ):
+            return [began.set() or line for line in answer.iter_lines()]
 
     with ThreadPoolExecutor(2) as pool:
         streaming = pool.submit(stream)

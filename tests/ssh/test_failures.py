@@ -236,6 +236,8 @@ from llmhost.ssh.failures import SshFailure
 from llmhost.ssh.target import SshTarget
 folder, port, key = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 listener = socket.create_server(("127.0.0.1", 0))
+closed = socket.socket()
+closed.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else can
 def say_something_and_hang_up():
     for says in (b"SSH-2.0-x", b"HTTP/1.0 400 Bad Request"):
         with listener.accept()[0] as connection:
@@ -243,13 +245,14 @@ def say_something_and_hang_up():
             connection.recv(10)
 stranger = threading.Thread(target=say_something_and_hang_up)
 stranger.start()
-for user, port in (("nobody-here", port), ("x", 1), *[("x", listener.getsockname()[1])] * 2):
+for user, port in (("nobody-here", port), ("x", closed.getsockname()[1]), *[("x", listener.getsockname()[1])] * 2):
     try:
         Session.connect(SshTarget("127.0.0.1", port, user), Identity(key, False), Pins(folder), "a", timeout_s=30)
     except SshFailure as error:
         print(error.code)
 stranger.join()
 listener.close()
+closed.close()
 print(threading.active_count())
 """
     arguments = [str(tmp_path / "hosts"), str(sshd.port), str(sshd.client_key)]

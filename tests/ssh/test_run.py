@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from llmhost.ssh import exchange
 from llmhost.ssh.failures import SshFailure
 from llmhost.ssh.heartbeat import Alive
 from llmhost.ssh.session import Session
@@ -252,3 +253,19 @@ def test_a_session_leaves_no_threads_and_no_processes(sshd: Sshd, connect: Calla
 
     wait_until(lambda: not sshd.session_pids(), "the session to end over there", 20)
     wait_until(lambda: not (set(threading.enumerate()) - before), "its threads to end", 20)
+
+
+def test_of_an_output_without_an_end_the_end_is_kept(session: Session) -> None:
+    done = session.run("head -c 40000000 /dev/zero | tr '\\0' x; echo last", timeout_s=60)
+    assert len(done.out) == exchange.MAX_KEPT
+    assert done.out.endswith("xlast\n")
+
+
+def test_a_line_without_an_end_is_told_in_pieces() -> None:
+    told: list[str] = []
+    lines = exchange.Lines(told.append)
+    for _ in range(50):
+        lines.feed(b"x" * 65_536)
+    assert 1 < len(told) < 10
+    lines.feed(b"end\n", last=True)
+    assert len("".join(told)) == 50 * 65_536 + 3

@@ -160,7 +160,10 @@ def install(folder, models):
     """A program `ollama` in `folder` that serves the models; it, and the environment it wants. It writes its pids to `folder`/pids."""
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / "ollama"
-    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m tests.support.small_ollama "$@"\n')
+    version = '[ "$1" != --version ] || exec echo "ollama version is 0.24.0"'
+    program.write_text(
+        f'#!/bin/sh\n{version}\nPYTHONPATH={ROOT} exec {sys.executable} -m tests.support.small_ollama "$@"\n'
+    )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     (folder / "models.json").write_text(json.dumps([asdict(model) for model in models]))
     return program, {"OLLAMA_MODELS": str(folder / "models.json")}

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from llmhost.ssh.pins import Pins
@@ -143,7 +144,10 @@ def group_pids(leader: int) -> list[int]:
 
 def listening_tcp(pids: list[int]) -> list[str]:
     """Local addresses (as /proc has them) on which these processes accept TCP connections."""
-    inodes = {os.readlink(link) for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()}
+    inodes = set()
+    for link in (link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()):
+        with suppress(FileNotFoundError):  # closed while we looked
+            inodes.add(os.readlink(link))
     found = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
