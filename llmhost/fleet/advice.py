@@ -7,11 +7,13 @@ from typing import Any
 
 from llmhost.core.ledger import NodeRecord
 from llmhost.fleet.desired import SSH
+from llmhost.fleet.status_node import GOES_ON
 from llmhost.providers.base import COMFORTABLE_CONTEXT, DEFAULT_CONTEXT
 from llmhost.providers.local import PULL_COMMAND
 
 RESTART = "llmhost up"
 TUNNEL = "llmhost tunnel"
+WATCH = "llmhost status --watch"
 REMOTE_MODEL = "llmhost up --provider ssh --backend ollama --model NAME"
 PIN_TROUBLES = ("host_key_changed", "host_key_unknown")
 
@@ -75,11 +77,8 @@ def _about_remote(node: dict[str, Any]) -> Iterator[dict[str, str]]:
     id, link, state = node["id"], node["tunnel"], node["state"]
     why = (node["reason"] or link["state"] or "no reason is known").rstrip(".")
     if state in ("installing", "destroying"):
-        yield _entry(
-            f"node_{state}",
-            f"Node {id} is {state}: {why}.",
-            "llmhost up" if state == "installing" else f"llmhost down {id}",
-        )
+        remedy = {"installing": "llmhost up", "destroying": f"llmhost down {id}"}[state]
+        yield _entry(f"node_{state}", f"Node {id} is {state}: {why}.", WATCH if why == GOES_ON else remedy)
     elif link["reason"] in PIN_TROUBLES:
         yield _entry(link["reason"], f"Node {id}: {why}.", f"llmhost tunnel --repin {id}")
     elif link["state"] == "failed":

@@ -45,7 +45,8 @@ def _examine(load: Callable[[], Settings], paths: Paths) -> Iterator[Check]:
     seen = _look(settings, paths)
     if not _is_silent(seen):  # then the port is most likely held by our own, which cannot be asked
         yield check_port(settings, seen["gateway"]["url"] if isinstance(seen, dict) else None)
-    yield check_ollama(settings)
+    elsewhere = isinstance(seen, dict) and _all_elsewhere(seen)
+    yield ok("ollama", "not needed here: every node is on another machine") if elsewhere else check_ollama(settings)
     yield check_redis(settings)
     yield check_ssh_program()
     yield check_ssh_key(settings, paths)
@@ -64,6 +65,11 @@ def _look(settings: Settings, paths: Paths) -> dict[str, Any] | Check:
         return status(settings, paths, settings.fleet).data
     except LlmhostError as error:
         return failed("ledger", error.message, error.hint)
+
+
+def _all_elsewhere(seen: dict[str, Any]) -> bool:
+    nodes = seen["fleet"]["nodes"]
+    return bool(nodes) and all(node["tunnel"] for node in nodes)
 
 
 def _is_silent(seen: dict[str, Any] | Check) -> bool:

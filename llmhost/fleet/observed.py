@@ -21,7 +21,10 @@ SupervisorState = Literal["running", "stopping", "silent", "gone", "absent"]
 
 @dataclass(slots=True)
 class Observed:
-    """`supervisor` is `gone` when something should run and it does not, `absent` when nothing should. `why` explains the former."""
+    """`supervisor` is `gone` when something should run and it does not, `absent` when nothing should. `why` explains the former.
+
+    `at_work` = an `up` over SSH, or a `down`, goes on just now.
+    """
 
     nodes: list[NodeRecord]
     gateway: GatewayRecord | None
@@ -31,6 +34,7 @@ class Observed:
     links: dict[str, dict[str, Any]] = field(default_factory=dict)
     gpu: dict[str, Any] | None = None
     why: str | None = None
+    at_work: bool = False
 
 
 def observe(paths: Paths, fleet: str | None) -> Observed:

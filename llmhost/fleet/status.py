@@ -11,6 +11,7 @@ from llmhost.fleet.advice import advice
 from llmhost.fleet.desired import GATEWAY
 from llmhost.fleet.observed import Observed, observe
 from llmhost.fleet.status_node import node_view
+from llmhost.fleet.turn import is_taken
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings
@@ -26,6 +27,7 @@ def status(settings: Settings, paths: Paths, fleet: str, refresh: bool = False) 
     Raises LlmhostError when the ledger cannot be read.
     """
     seen = observe(paths, fleet)
+    seen.at_work = is_taken(paths)
     gateway = seen.children.get(GATEWAY) if seen.nodes else None
     reading = (gateway or {}).get("reading") or {}
     data = {

@@ -27,7 +27,8 @@ _SSH_HEALTH = {"up": "ok", "degraded": "ok", "connecting": "starting", "reconnec
 _PROXY_OVER_LINK = {"up": "ok", "degraded": "failed"}
 _TUNNEL = ("state", "transport", "local", "rtt_ms", "reconnects", "since", "reason", "next_try_at")
 _MORE_TUNNEL = ("reason_text", "attempts", "last_ok_at")
-_INTERRUPTED = "its installation was interrupted, or goes on just now"
+GOES_ON = "it is being set up just now"
+_INTERRUPTED = "its installation was interrupted"
 
 
 def node_view(node: NodeRecord, seen: Observed) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def _model_health(reading: dict[str, Any]) -> str:
 
 def _reason(node: NodeRecord, part: dict[str, Any] | None, reading: dict[str, Any], seen: Observed) -> str | None:
     if phase_of(node) == INSTALLING:
-        return _INTERRUPTED
+        return GOES_ON if seen.at_work else _INTERRUPTED
     if phase_of(node) == LEAVING:
         return "it has still to be removed from its machine"
     if part is None:

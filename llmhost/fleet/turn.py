@@ -39,6 +39,11 @@ def my_turn(paths: Paths, progress: Progress, *, interrupt: bool = False) -> Ite
         lock.remove(path, descriptor)
 
 
+def is_taken(paths: Paths) -> bool:
+    """Whether somebody is at work now. Waits for nothing and creates nothing."""
+    return lock.is_locked(paths.state_dir / NAME)
+
+
 def _tell(path: Path, progress: Progress, *, interrupt: bool) -> bool:
     """Say who is waited for. False = not known yet."""
     holder = lock.read_holder(path)

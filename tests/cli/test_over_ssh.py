@@ -211,6 +211,7 @@ def test_doctor_looks_at_the_link(site):
     checks = {check["name"]: check for check in stack.llmhost("--json", "doctor").json["data"]["checks"]}
     assert checks["ssh"]["detail"].startswith("OpenSSH_")
     assert checks["link n1"]["state"] == "ok"
+    assert checks["ollama"]["state"] == "ok", "an Ollama is for the node's machine"
     assert str(machine.target) in checks["link n1"]["detail"]
 
 

@@ -358,6 +358,20 @@ def test_an_up_that_was_killed_leaves_a_node_that_down_removes(place, machine):
     assert is_clean(machine)
 
 
+def test_status_tells_an_installation_that_goes_on_from_one_that_was_cut_off(place, machine):
+    seen = []
+    bring_up(place, machine, told=Told(lambda code: seen.append(look(place))), gateway_port=free_port())
+    during = [data for data in seen if data["fleet"]["nodes"] and data["fleet"]["nodes"][0]["state"] == "installing"]
+    assert {data["fleet"]["nodes"][0]["reason"] for data in during} == {"it is being set up just now"}
+    assert during[0]["advice"][0]["command"] == "llmhost status --watch"
+    with Ledger.open(place.paths.ledger_file) as ledger:
+        (node,) = ledger.nodes()
+        ledger.put_node(type(node)(**{**_fields(node), "spec": {**node.spec, "phase": "installing"}}))
+    data = look(place)
+    assert data["fleet"]["nodes"][0]["reason"] == "its installation was interrupted"
+    assert data["advice"][0]["command"] == "llmhost up"
+
+
 def test_a_node_that_another_up_finishes(place, machine):
     bring_up(place, machine, gateway_port=free_port())
     with Ledger.open(place.paths.ledger_file) as ledger:

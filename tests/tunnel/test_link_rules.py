@@ -262,13 +262,6 @@ def test_ssh_reads_no_file_of_the_users_and_asks_nothing(tmp_path):
     assert "hidden" not in str(argv)
 
 
-def test_a_first_key_is_accepted_only_where_none_is_pinned(tmp_path):
-    argv, _ = open_transport("openssh").command(spec(tmp_path), "/run/x/l1.sock")
-    assert "StrictHostKeyChecking=accept-new" in argv
-    (tmp_path / "pin").write_text("what is there, good or bad, counts")
-    assert "StrictHostKeyChecking=yes" in open_transport("openssh").command(spec(tmp_path), "/l")[0]
-
-
 def test_without_a_key_file_the_agent_is_asked_and_only_it(tmp_path):
     argv, _ = open_transport("openssh").command(spec(tmp_path, identity=None, agent="/run/agent"), "/l")
     assert {'IdentityAgent="/run/agent"', "IdentitiesOnly=no", "IdentityFile=none"} <= set(argv)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 from llmhost.tunnel.base import Reason
 from llmhost.tunnel.spec import LinkSpec
@@ -76,8 +75,8 @@ def _host_key(spec: LinkSpec) -> dict[str, str]:
         "UserKnownHostsFile": _quoted(spec.known_hosts),
         "GlobalKnownHostsFile": "/dev/null",
         "HostKeyAlias": spec.alias,
-        # The bootstrap has pinned the key by now. A node without one is met for the first time, and then trusted (tunnel facts D7).
-        "StrictHostKeyChecking": "yes" if _has_pin(spec.known_hosts) else "accept-new",
+        # A link never meets a machine for the first time: who set the node up has pinned its key, before anybody's eyes (tunnel facts D7).
+        "StrictHostKeyChecking": "yes",
         "UpdateHostKeys": "no",
         "VerifyHostKeyDNS": "no",
         "HashKnownHosts": "no",
@@ -102,17 +101,6 @@ def _forwarding() -> dict[str, str]:
         "StreamLocalBindUnlink": "yes",
         "StreamLocalBindMask": "0177",
     }
-
-
-def _has_pin(known_hosts: str) -> bool:
-    """An empty file, or one that cannot be read, is a pin that was damaged: whoever answers now is not met for the first time."""
-    try:
-        Path(known_hosts).lstat()
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _quoted(path: str) -> str:

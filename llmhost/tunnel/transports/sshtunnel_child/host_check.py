@@ -27,39 +27,24 @@ class PinFile(Pins):
 
 
 class HostCheck:
-    """The pins of one alias. A machine without any is met for the first time: its key is pinned then (tunnel facts D7)."""
+    """The pins of one alias. A link never meets a machine for the first time: who set the node up has pinned its key (tunnel facts D7)."""
 
     def __init__(self, pins: Pins, alias: str) -> None:
-        """Raises Ended (`host_key_unknown`) when the file is there and cannot be read as pins."""
-        self._pins, self._alias = pins, alias
+        """Raises Ended (`host_key_unknown`) when no pin can be read."""
         try:
             self._known = pins.keys(alias)
-            damaged = pins.damaged(alias)
         except LlmhostError as error:
             raise Ended("host_key_unknown", error.message) from error
-        if damaged:
+        if not self._known:
             raise Ended("host_key_unknown", f"{pins.path(alias)} holds no key")
 
     def ask_for_pinned(self, options: Any) -> None:
         """Let a machine that has several keys show one that is pinned. `options`: the transport's SecurityOptions."""
         kinds = [kind for kind, _ in self._known]
         names = [name for kind in kinds for name in (_RSA_SIGNATURES if kind == _RSA else (kind,))]
-        if names:
-            options.key_types = tuple(name for name in options.key_types if name in names)
+        options.key_types = tuple(name for name in options.key_types if name in names)
 
     def check(self, shown: paramiko.PKey) -> None:
-        """Raises Ended (`host_key_changed`; `host_key_unknown` when a first key cannot be kept)."""
-        key = (shown.get_name(), shown.get_base64())
-        if not self._known:
-            self._pin(*key)
-        elif key not in self._known:
+        """Raises Ended (`host_key_changed`)."""
+        if (shown.get_name(), shown.get_base64()) not in self._known:
             raise Ended("host_key_changed", shown.fingerprint)
-
-    def _pin(self, kind: str, body: str) -> None:
-        try:
-            self._pins.pin_first(self._alias, kind, body)
-            self._known = self._pins.keys(self._alias)
-        except LlmhostError as error:
-            raise Ended("host_key_unknown", error.message) from error
-        if (kind, body) not in self._known:
-            raise Ended("host_key_changed", "another was pinned at the same moment")
