@@ -14,7 +14,7 @@ from llmhost.core.result import Result
 from llmhost.fleet.commit import Change, Desk, gateway_token
 from llmhost.fleet.desired import SSH, SUPERVISOR, serving
 from llmhost.fleet.retire import Departure, after_dismissal, dismiss, drain, left_behind, take_away
-from llmhost.fleet.turn import my_turn
+from llmhost.fleet.turn import is_taken, my_turn
 from llmhost.supervisor import lock
 from llmhost.supervisor.launch import (
     await_orphans,
@@ -50,7 +50,7 @@ def down(settings: Settings, paths: Paths, ending: Ending, progress: Progress) -
     is waited for, or interrupted when the whole fleet goes. Raises UsageError for a node that is not there, LlmhostError.
     """
     with contextlib.ExitStack() as stack:
-        if paths.ledger_file.exists():
+        if paths.ledger_file.exists() or is_taken(paths):
             with contextlib.suppress(
                 LlmhostError
             ):  # a state folder that cannot be written keeps nothing from being stopped

@@ -81,7 +81,7 @@ def test_nodes_are_the_thinkers_and_the_cache_is_the_rememberer():
     assert "─ Thinkers ─" in text
     assert "─ Rememberer ─" in text
     assert all(
-        word in text for word in ("qwen3-coder:30b (ollama)", "1 h 10 min", "92 tok/s", "ollama:ok model:ok proxy:ok")
+        word in text for word in ("qwen3-coder:30b on ollama", "1 h 10 min", "92 tok/s", "ollama:ok model:ok proxy:ok")
     )
     assert all(word in text for word in ("40 %", "812 answers, 9.1 MB", "310 hits", "1,200,000 tokens, 15 min 12 s"))
     assert "96 % of 3,000,000 prompt tokens" in text
