@@ -109,9 +109,10 @@ def prune(folder: Path, keep: set[str]) -> None:
 
 
 def remove(path: Path) -> None:
-    """A file or a folder."""
+    """A file or a folder; a release under another name first, so that one half deleted is never taken for one that is there."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        gone = path if path.name.startswith(DRAFT) else path.rename(path.with_name(f"{DRAFT}{path.name}-{os.getpid()}"))
+        shutil.rmtree(gone, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 

@@ -19,7 +19,9 @@ from llmhost.supervisor.client import SupervisorEnded
 from llmhost.supervisor.launch import find_supervisor
 
 POLL_S = 0.05
-_LAST = ("current", "releases", "state")
+RELEASES = "releases"
+LEAVING = ".leaving"
+_LAST = ("current", RELEASES, "state")
 
 
 def apply(layout: Layout, wish: NodeWish, wait_s: float = 0.0) -> dict[str, Any]:
@@ -119,7 +121,8 @@ def _delete(layout: Layout) -> None:
 
 def _delete_one(place: Path) -> None:
     if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
+        # Under another name at once: a release that is half deleted must not be taken for one that is there.
+        shutil.rmtree(place.rename(place.with_name(f"{place.name}{LEAVING}")) if place.name == RELEASES else place)
     else:
         place.unlink(missing_ok=True)
 
