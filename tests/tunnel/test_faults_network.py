@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from llmhost.supervisor.process import wait_gone
-from tests.support.netns import SERVER, SlowNet, need_namespaces
+from tests.support.netns import SERVER, SlowNet
 from tests.support.system import wait_until
 from tests.tunnel.rig import QUICK, Rig, answers, read_stream, until_answer, wait_state
 
@@ -20,7 +20,6 @@ RTT_S = 0.08
 @pytest.fixture
 def far(short_tmp):
     """A rig whose sshd is 80 ms away, and the network in between."""
-    need_namespaces()
     net = SlowNet(short_tmp)
     net.set(delay=RTT_S / 2)
     rig = Rig(short_tmp, host=SERVER)
