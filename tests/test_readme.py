@@ -10,10 +10,12 @@ import pytest
 from llmhost.cli.registry import COMMANDS
 from llmhost.core.settings import Settings
 from llmhost.core.settings_layers import environment_names, file_key
-from tests.support.proxy_server import proxy, short_dir
+from tests.proxy.fleets import gateway, node
+from tests.support.proxy_server import short_dir
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+QUESTION = {"max_tokens": 16, "messages": [{"role": "user", "content": "hello"}]}
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -43,8 +45,9 @@ def test_every_command_is_named_and_none_is_invented() -> None:
 
 
 def test_every_metric_exists() -> None:
-    with short_dir() as folder, proxy(folder) as server:
-        exported = server.client.get("/metrics").text
+    with short_dir() as folder, node(folder, "n1") as server, gateway(folder, [server]) as front:
+        assert front.client.post("/v1/messages", json=QUESTION).status_code == 200
+        exported = front.client.get("/metrics").text
     named = set(re.findall(r"`(llmhost_[a-z_]+)", README))
     assert named
     assert not {name for name in named if f"# TYPE {name} " not in exported}
