@@ -16,9 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from llmhost.core import ledger_rentals
 from llmhost.core.errors import LlmhostError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_S = 5.0
 _SCHEMA = """
 CREATE TABLE nodes (
@@ -41,7 +42,11 @@ CREATE TABLE gateway (
 """
 _FROM_1_TO_2 = "ALTER TABLE gateway ADD COLUMN server TEXT NOT NULL DEFAULT '{}'"
 # By the format a file has, what makes the present one of it; 0 = an empty file.
-_STEPS = {0: tuple(filter(str.strip, _SCHEMA.split(";"))), 1: (_FROM_1_TO_2,)}
+_STEPS = {
+    0: (*filter(str.strip, _SCHEMA.split(";")), *ledger_rentals.STATEMENTS),
+    1: (_FROM_1_TO_2, *ledger_rentals.STATEMENTS),
+    2: ledger_rentals.STATEMENTS,
+}
 _NODE_COLUMNS = "id, fleet, provider, backend, model, context, token, spec, created_at"
 
 
@@ -82,6 +87,7 @@ class Ledger:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
+        self.rentals = ledger_rentals.Rentals(connection, lambda: _explained(path), self.transaction)
 
     @classmethod
     def open(cls, path: Path) -> Ledger:

@@ -22,6 +22,8 @@ from llmhost.core.settings_layers import Layer, LayerReader, environment_names, 
 
 Port = Field(default=None, ge=1, le=65535)
 DEFAULT_GATEWAY_PORT = 8001
+# Of a lease or an idle time: 90s, 30m, 4h, 2d; `none` and `off` say that there is no end.
+DURATION = r"^(none|off|[0-9]+(\.[0-9]+)?[smhd])$"
 # What even those commands must know that work under wrong settings.
 NEEDED = ("fleet",)
 SECRETS = ("redis_password", "redis_url", "vast_api_key")
@@ -99,14 +101,45 @@ class Settings(BaseSettings):
     proxy_upstream_silence_s: float = Field(default=30.0, gt=0)
     ready_timeout_s: float = Field(default=900, gt=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    max_price: float | None = Field(default=None, gt=0)
+    budget: float | None = Field(default=None, gt=0)
+    lease: str = Field(default="4h", pattern=DURATION)
+    idle: str = Field(default="30m", pattern=DURATION)
+    regions: tuple[str, ...] | None = None
+    trust: Literal["any", "verified", "datacenter"] = "verified"
+    min_reliability: float | None = Field(default=None, ge=0, le=1)
+    disk: float | None = Field(default=None, ge=8)
+    image: str | None = None
+    alert_command: str | None = None
     vast_api_key: str | None = Field(default=None, repr=False)
     vast_url: str | None = None
+    vast_ssh_user: str = "root"
+    vast_min_memory_gb: float = Field(default=32.0, ge=0)
+    vast_min_down_mbps: float = Field(default=500.0, ge=0)
+    vast_static_ip: bool = False
+    vast_attempts: int = Field(default=3, ge=1)
+    vast_pace: float = Field(default=1.0, ge=0)
+    vast_read_timeout_s: float = Field(default=30.0, gt=0)
+    vast_write_timeout_s: float = Field(default=60.0, gt=0)
+    vast_settle_s: float = Field(default=20.0, ge=0)
+    vast_settle_answers: int = Field(default=3, ge=1)
+    vast_poll_s: float = Field(default=10.0, gt=0)
+    vast_verify_s: float = Field(default=180.0, gt=0)
+    vast_stall_s: float = Field(default=300.0, gt=0)
+    vast_unpack_stall_s: float = Field(default=600.0, gt=0)
+    vast_boot_s: float = Field(default=900.0, gt=0)
+    vast_ssh_s: float = Field(default=180.0, gt=0)
+    vast_pull_stall_s: float = Field(default=180.0, gt=0)
+    vast_offline_s: float = Field(default=120.0, ge=0)
+    vast_contact_s: float = Field(default=2_700.0, gt=0)
+    vast_guard_every_s: float = Field(default=15.0, gt=0)
+    vast_watch_s: float = Field(default=60.0, gt=0)
 
-    @field_validator("hosts", mode="before")
+    @field_validator("hosts", "regions", mode="before")
     @classmethod
-    def _listed(cls, hosts: Any) -> Any:
+    def _listed(cls, several: Any) -> Any:
         """An environment variable has them in one text, parted by commas or blanks."""
-        return tuple(hosts.replace(",", " ").split()) or None if isinstance(hosts, str) else hosts
+        return tuple(several.replace(",", " ").split()) or None if isinstance(several, str) else several
 
     @field_validator("redis_url")
     @classmethod

@@ -23,6 +23,7 @@ PROXY = "proxy"
 RUNS = "runs"  # in a node's spec: how often each service was restarted on request
 LOCAL = "local"
 SSH = "ssh"
+VAST = "vast"
 STATUS_PATH = "/internal/status"
 NODES_PATH = "/internal/nodes"
 LINKS = "links"
@@ -41,6 +42,11 @@ def server_argv() -> tuple[str, ...]:
 
 def child_name(node_id: str) -> str:
     return f"node-{node_id}"
+
+
+def is_remote(node: NodeRecord) -> bool:
+    """Whether it runs on another machine, to which a link leads."""
+    return node.provider in (SSH, VAST)
 
 
 def phase_of(node: NodeRecord) -> str | None:
