@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from llmhost.bootstrap.machine import Machine
-from llmhost.core.errors import LlmhostError, Unavailable, UsageError
+from llmhost.core.errors import LlmhostError, NothingSuitable, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from llmhost.ssh.session import Session
@@ -78,9 +78,17 @@ class Agent:
         return self._ask("remove", timeout_s=CHANGE_S)
 
     def models(self) -> list[dict[str, Any]]:
-        """`{name, size, parameters, tools, max_context, loaded_context}` of each model of the node's Ollama."""
-        models: list[dict[str, Any]] = self._ask("models")["models"]
+        """A row of `llmhost.core.ollama_models.row` for each model of the node's Ollama."""
+        models: list[dict[str, Any]] = self.shelf()["models"]
         return models
+
+    def shelf(self) -> dict[str, Any]:
+        """`{models, served, disk_free}`: as `models`, the model the node serves, and bytes free for others (None = not known)."""
+        return self._ask("models")
+
+    def remove_model(self, model: str) -> dict[str, Any]:
+        """Delete a model from the node's disk. → `{removed, freed}` in bytes."""
+        return self._ask("rm", model)
 
     def pull(self, model: str, on_transfer: OnTransfer) -> bool:
         """Fetch a model; `on_transfer(what, done, total)` in bytes over all its files. False when it was there."""
@@ -151,6 +159,7 @@ def _check(answer: dict[str, Any]) -> None:
         "usage": UsageError,
         "node_offline": Unavailable,
         "ollama_unavailable": Unavailable,
+        "model_too_big": NothingSuitable,
     }
     code = str(error.get("code"))
     raise kinds.get(code, LlmhostError)(str(error.get("message")), hint=str(error.get("hint") or ""), code=code)

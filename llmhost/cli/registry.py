@@ -36,6 +36,9 @@ COMMANDS: dict[str, Entry] = dict(
         _entry("proxy", "proxy", "Run the Anthropic-compatible server in the foreground."),
         _entry("cache stats", "cache_stats", "Show what the response cache holds and saved."),
         _entry("cache clear", "cache_clear", "Delete cached answers."),
+        _entry("models list", "models_list", "Show the models that the nodes have."),
+        _entry("models pull", "models_pull", "Fetch a model on the nodes."),
+        _entry("models rm", "models_rm", "Delete a model from the nodes."),
         _entry("config show", "config_show", "Show every setting, its value and where it comes from."),
         _entry("config path", "config_path", "Print the path of the configuration file."),
         _entry("config init", "config_init", "Write the configuration file, by questions or from options."),
@@ -47,7 +50,6 @@ LATER = (
     "offers",
     "extend",
     "cache explain",
-    "models",
     "cost",
     "backend",
     "scale",
@@ -55,7 +57,7 @@ LATER = (
     "export",
     "dashboard",
 )
-GROUPS = {"cache": "The response cache.", "config": "The configuration."}
+GROUPS = {"cache": "The response cache.", "models": "The models on the nodes.", "config": "The configuration."}
 
 
 def later(what: str) -> UsageError:

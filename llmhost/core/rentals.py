@@ -6,6 +6,7 @@ A rental is written down before the call that may bill, and never deleted: what 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 # intent: about to be rented · unknown: nobody knows · rented: bills, does not serve yet · ready: serves · destroying: its end is not
@@ -65,7 +66,7 @@ class Terms:
     """What was asked for of a fleet's money. `lease_ends_at` RFC 3339, None = no end; `idle_s` None = off; `budget_usd` None = none.
 
     `alerted` are the percentages of the budget that were told already; `wish` is what `up` was asked for (plain values), so that a second
-    `up` knows it.
+    `up` knows it. The budget is for what was rented `since` then: keep it (`dataclasses.replace`) while the fleet has anything rented.
     """
 
     fleet: str
@@ -75,6 +76,7 @@ class Terms:
     max_price: float | None = None
     alerted: tuple[int, ...] = ()
     wish: dict[str, Any] = field(default_factory=dict)
+    since: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from llmhost.fleet.desired import (
     LEAVING,
     LINKS,
     RUNS,
+    WATCH,
     in_phase,
     ollama_spec,
     server_settings,
@@ -41,13 +42,17 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Desk:
-    """What every step of `up` needs: the open ledger, the supervisor, settings, paths, and the gateway's token."""
+    """What every step of `up` needs: the open ledger, the supervisor, settings, paths, and the gateway's token.
+
+    `watch` = machines are about to be rented, so the watch over them is wanted already; it is, too, while the ledger has some that may bill.
+    """
 
     ledger: Ledger
     client: SupervisorClient
     settings: Settings
     paths: Paths
     token: str
+    watch: bool = False
 
 
 def gateway_token(paths: Paths) -> str:
@@ -149,7 +154,16 @@ def send(
         specs = specs_of(nodes, known, desk.paths, desk.token)
         links = link_specs(nodes, desk.paths, known.server.get(LINKS) or {})
     children = [*([first] if first else []), *(spec for spec in specs if first is None or spec.name != first.name)]
-    return _apply(desk, children, [link.as_dict() for link in links], keep=keep)
+    return _apply(desk, [*children, *_watch(desk)], [link.as_dict() for link in links], keep=keep)
+
+
+def _watch(desk: Desk) -> list[ChildSpec]:
+    """The watch over what is rented, for as long as anything is."""
+    if not desk.watch and not desk.ledger.rentals.all(open_only=True):
+        return []
+    from llmhost.fleet.rented.watch import watch_spec
+
+    return [watch_spec(desk.settings, desk.paths, desk.client.wanted())]
 
 
 def _apply(desk: Desk, specs: list[ChildSpec], links: list[dict[str, Any]], *, keep: bool = False) -> dict[str, Any]:
@@ -178,7 +192,10 @@ def undone_on_failure(
         # The failure that brought us here says more than one of these; and telling comes last, for want of a terminal it may fail.
         with contextlib.suppress(LlmhostError, OSError):
             behind = left()
-            _restore(desk, before, behind, stop=started_here or not before.nodes)
+            # what may still bill needs somebody who watches it
+            watched = bool(desk.ledger.rentals.all(open_only=True))
+            desk.watch = watched
+            _restore(desk, before, behind, stop=(started_here or not before.nodes) and not watched)
             progress.note(_told_of(behind))
         raise
 
@@ -212,7 +229,7 @@ def _restore(desk: Desk, before: _Before, behind: list[NodeRecord], *, stop: boo
         desk.ledger.set_nodes([*before.nodes, *leaving])
         desk.ledger.put_gateway(before.gateway)
         if not stop and before.specs:
-            _apply(desk, before.specs, before.links)
+            _apply(desk, [*(spec for spec in before.specs if spec.name != WATCH), *_watch(desk)], before.links)
         elif not stop:
             send(desk, before.nodes, before.gateway)
     client = find_supervisor(desk.paths) if stop else None

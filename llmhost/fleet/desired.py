@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SUPERVISOR = "llmhost.tunnel.supervisor"
 GATEWAY = "gateway"
+WATCH = "watch"  # the child that watches what is rented (fleet.rented.watch)
 OLLAMA = "ollama"
 PROXY = "proxy"
 RUNS = "runs"  # in a node's spec: how often each service was restarted on request

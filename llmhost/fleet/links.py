@@ -1,4 +1,4 @@
-"""The links that should be open: one for each node reached over SSH. Pure, apart from where the agent is now."""
+"""The links that should be open: one for each node on another machine. Pure, apart from where the agent is now."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from llmhost.core.errors import LlmhostError, NotReady
 from llmhost.core.ledger import NodeRecord
 from llmhost.core.paths import Paths
-from llmhost.fleet.desired import SSH, STATUS_PATH, serving
+from llmhost.fleet.desired import STATUS_PATH, is_remote, serving
 from llmhost.ssh.failures import failure
 from llmhost.ssh.identity import AGENT_SOCKET
 from llmhost.ssh.pins import Pins
@@ -25,8 +25,8 @@ def pins_of(paths: Paths) -> Pins:
 
 def link_specs(nodes: list[NodeRecord], paths: Paths, timing: dict[str, Any]) -> list[LinkSpec]:
     """A link for every node over SSH that serves. `timing` as `Settings.link_timing` has it; {} = the defaults."""
-    over_ssh = [node for node in serving(nodes) if node.provider == SSH]
-    return [link_spec(node, paths, LinkTiming(**timing)) for node in over_ssh]
+    elsewhere = [node for node in serving(nodes) if is_remote(node)]
+    return [link_spec(node, paths, LinkTiming(**timing)) for node in elsewhere]
 
 
 def link_spec(node: NodeRecord, paths: Paths, timing: LinkTiming) -> LinkSpec:

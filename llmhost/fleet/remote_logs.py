@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llmhost.core.errors import LlmhostError
 from llmhost.core.ledger import NodeRecord
 from llmhost.core.paths import Paths
-from llmhost.fleet.desired import INSTALLING, OLLAMA, PROXY, SSH, phase_of
+from llmhost.fleet.desired import INSTALLING, OLLAMA, PROXY, is_remote, phase_of
 from llmhost.fleet.logs import LogLine, by_time, follow_logs, line_of, read_logs
 from llmhost.fleet.plan import recorded
 from llmhost.fleet.together import at_once
@@ -114,7 +114,7 @@ def _there(
 
 
 def _asked(nodes: list[NodeRecord], wish: LogWish) -> list[NodeRecord]:
-    there = [node for node in nodes if node.provider == SSH and phase_of(node) != INSTALLING]
+    there = [node for node in nodes if is_remote(node) and phase_of(node) != INSTALLING]
     return [node for node in there if wish.node in (None, node.id)]
 
 

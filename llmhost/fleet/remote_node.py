@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from llmhost.core.ledger import NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.secrets import new_token
-from llmhost.fleet.desired import INSTALLING, PHASE, SSH, child_name
+from llmhost.fleet.desired import INSTALLING, PHASE, child_name
 from llmhost.fleet.hosts import Place
 from llmhost.fleet.remote_plan import NodePlan
 from llmhost.fleet.sweep import NOT_INSTALLED, sweep
@@ -41,20 +42,20 @@ def announced(plan: NodePlan, fleet: str) -> NodeRecord:
     place, old = plan.place, plan.place.record
     token = old.token if old else new_token()
     spec = {
-        **_reached_by(place),
+        **_reached_by(plan),
         "folder": node_folder(place.alias),
         "python": plan.machine.python,
         PHASE: INSTALLING,
     }
     spec |= {"machine": _facts(plan), "home": plan.machine.home}
     return NodeRecord(
-        place.node_id, fleet, SSH, plan.choice.backend, plan.choice.model, plan.choice.context, token, spec
+        place.node_id, fleet, plan.provider, plan.choice.backend, plan.choice.model, plan.choice.context, token, spec
     )
 
 
 def install(plan: NodePlan, token: str, settings: Settings, progress: Progress) -> Installed:
     """Bring one up, or find that it is as it should be. Raises LlmhostError, SshFailure."""
-    wish = wish_for(plan.place.node_id, plan.choice, token, plan.place.transport, settings)
+    wish = wish_for(plan.place.node_id, plan.choice, token, plan.place.transport, settings, plan.ollama_env)
     folder = node_folder(plan.place.alias)
     try:
         return bootstrap(plan.session, folder, wish, progress)
@@ -72,7 +73,14 @@ def put_back(session: Session, node: NodeRecord, settings: Settings, progress: P
     bootstrap(session, node.spec["folder"], wish, progress)
 
 
-def wish_for(node_id: str, choice: BackendChoice, token: str, transport: str, settings: Settings) -> Wish:
+def wish_for(
+    node_id: str,
+    choice: BackendChoice,
+    token: str,
+    transport: str,
+    settings: Settings,
+    ollama_env: Mapping[str, str] | None = None,
+) -> Wish:
     """What the bootstrap is told. The port beside the socket is for a transport that cannot reach a Unix socket."""
     return Wish(
         backend=choice.backend,
@@ -82,6 +90,7 @@ def wish_for(node_id: str, choice: BackendChoice, token: str, transport: str, se
         context=choice.context,
         pull=choice.missing,
         ollama_install=settings.ollama_install,
+        ollama_env=ollama_env or {},
         server={"name": child_name(node_id), "timing": asdict(settings.timing()), "log_level": settings.log_level},
         tcp=transport == "sshtunnel",
     )
@@ -91,7 +100,7 @@ def record_of(plan: NodePlan, announced_as: NodeRecord, installed: Installed, pa
     """What the ledger keeps of a node that answers."""
     choice, place = plan.choice, plan.place
     spec: dict[str, Any] = {
-        **_reached_by(place),
+        **_reached_by(plan),
         **_key_of(plan.session, place, paths),
         "folder": installed.folder,
         "python": installed.python,
@@ -107,7 +116,7 @@ def record_of(plan: NodePlan, announced_as: NodeRecord, installed: Installed, pa
     return NodeRecord(
         place.node_id,
         announced_as.fleet,
-        SSH,
+        plan.provider,
         choice.backend,
         model,
         choice.context,
@@ -127,8 +136,10 @@ def _key_of(session: Session, place: Place, paths: Paths) -> dict[str, Any]:
     return {"key": str(own.absolute()) if with_own else None, "agent": not with_own}
 
 
-def _reached_by(place: Place) -> dict[str, Any]:
+def _reached_by(plan: NodePlan) -> dict[str, Any]:
+    place = plan.place
     return {
+        **({} if plan.rental is None else {"rental": plan.rental}),
         "target": place.target.as_dict(),
         "identity": place.identity,
         "transport": place.transport,

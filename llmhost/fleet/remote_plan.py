@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from llmhost.bootstrap.machine import Machine
 from llmhost.core.errors import NothingSuitable
 from llmhost.core.ledger import GatewayRecord
-from llmhost.fleet.desired import SSH, phase_of
+from llmhost.fleet.desired import SSH, VAST, phase_of
 from llmhost.fleet.hosts import Place
 from llmhost.fleet.plan import OF_THE_GATEWAY
 from llmhost.providers.base import BackendChoice
@@ -21,7 +22,10 @@ Action = Literal["create", "replace", "extend", "change", "replace_gateway", "ke
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """One node. `first_key` is the fingerprint of a host key that was seen for the first time, and is trusted from now on."""
+    """One node. `first_key` is the fingerprint of a host key that was seen for the first time, and is trusted from now on.
+
+    `rental` = the label of what is rented for it, None = the machine is the user's own. `ollama_env` are further variables for Ollama.
+    """
 
     place: Place
     session: Session
@@ -29,6 +33,12 @@ class NodePlan:
     choice: BackendChoice
     action: NodeAction
     first_key: str | None = None
+    rental: str | None = None
+    ollama_env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def provider(self) -> str:
+        return SSH if self.rental is None else VAST
 
     def as_dict(self) -> dict[str, Any]:
         facts = (

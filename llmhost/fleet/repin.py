@@ -9,7 +9,7 @@ from llmhost.core.errors import UsageError
 from llmhost.core.ledger import NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.fleet.choosing import node_named
-from llmhost.fleet.desired import SSH
+from llmhost.fleet.desired import is_remote
 from llmhost.fleet.hosts import place_of
 from llmhost.fleet.links import kick, pins_of
 from llmhost.ssh import handshake
@@ -45,7 +45,7 @@ class KeyChange:
 def look_at_key(settings: Settings, paths: Paths, node_id: str) -> KeyChange:
     """Ask the machine for its host key; nobody is logged in. Raises UsageError for a node that is none over SSH, SshFailure."""
     node = node_named(settings, paths, node_id)
-    if node.provider != SSH:
+    if not is_remote(node):
         raise UsageError(f"{node.id} is on this machine; there is no host key.", hint="llmhost status")
     place, pins = place_of(node), pins_of(paths)
     timeout_s = settings.node_connect_timeout_s

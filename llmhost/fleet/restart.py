@@ -12,7 +12,7 @@ from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.result import Result
 from llmhost.fleet.commit import Desk, gateway_token, hold, restart
-from llmhost.fleet.desired import OLLAMA, PROXY, RUNS, SSH, SUPERVISOR
+from llmhost.fleet.desired import OLLAMA, PROXY, RUNS, SUPERVISOR, is_remote
 from llmhost.fleet.links import kick
 from llmhost.fleet.readiness import Wait, ready_deadline
 from llmhost.fleet.status import status
@@ -36,7 +36,7 @@ def restart_node(
     """
     wanted = list(services) or _run_by_us(node, settings, paths)
     progress.phase("restart", f"restarting {' and '.join(wanted)} of {node.id}")
-    if node.provider == SSH:
+    if is_remote(node):
         with Visits(settings, paths) as visits:
             visits.agent(node).restart(wanted, wait_s=SETTLE_S)
         if is_running(paths):
@@ -52,7 +52,7 @@ def restart_node(
 
 def _run_by_us(node: NodeRecord, settings: Settings, paths: Paths) -> list[str]:
     """The services that can be restarted. An Ollama that was there before us is not ours to restart."""
-    if node.provider != SSH:
+    if not is_remote(node):
         return [OLLAMA, PROXY] if "ollama_bin" in node.spec else [PROXY]
     with Visits(settings, paths) as visits:
         children: list[dict[str, Any]] = visits.agent(node).status()["children"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from llmhost.core.ledger import NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.fleet.commit import Desk, hold
-from llmhost.fleet.desired import DRAINING, GATEWAY, LEAVING, SSH, in_phase, phase_of
+from llmhost.fleet.desired import DRAINING, GATEWAY, LEAVING, in_phase, is_remote, phase_of
 from llmhost.fleet.hosts import place_of
 from llmhost.fleet.links import pins_of
 from llmhost.fleet.sweep import NOT_INSTALLED, sweep
@@ -35,14 +36,14 @@ class Departure:
     error: LlmhostError | None = None
 
 
-def drain(desk: Desk, ids: Collection[str], progress: Progress) -> None:
-    """Give these nodes no new work, and wait (at most `node.drain_s`) until what they do is done. Raises LlmhostError."""
+def drain(desk: Desk, ids: Collection[str], progress: Progress, within_s: float = math.inf) -> None:
+    """Give these nodes no new work, and wait (at most `node.drain_s`, or `within_s`) until what they do is done. Raises LlmhostError."""
     gateway = desk.ledger.gateway()
     if gateway is None or not ids:
         return
     progress.phase("drain", f"letting {', '.join(sorted(ids))} finish what is under way")
     hold(desk, lambda nodes: [_in(node, ids, DRAINING) for node in nodes], gateway)
-    deadline = time.monotonic() + desk.settings.node_drain_s
+    deadline = time.monotonic() + min(desk.settings.node_drain_s, within_s)
     while _in_flight(desk, ids) and time.monotonic() < deadline:
         time.sleep(POLL_S)
 
@@ -59,7 +60,7 @@ def dismiss(desk: Desk, ids: Collection[str]) -> None:
 
 def after_dismissal(nodes: list[NodeRecord], ids: Collection[str]) -> list[NodeRecord]:
     """The ledger's nodes once these are no longer served."""
-    return [_in(node, ids, LEAVING) for node in nodes if node.id not in ids or node.provider == SSH]
+    return [_in(node, ids, LEAVING) for node in nodes if node.id not in ids or is_remote(node)]
 
 
 def take_away(nodes: list[NodeRecord], settings: Settings, paths: Paths, progress: Progress) -> list[Departure]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llmhost.core.errors import UsageError
 from llmhost.core.ledger import NodeRecord
 from llmhost.core.paths import Paths
-from llmhost.fleet.desired import SSH
+from llmhost.fleet.desired import is_remote
 from llmhost.fleet.links import link_spec
 from llmhost.fleet.visit import Visits
 from llmhost.ssh.exchange import Completed
@@ -39,7 +39,7 @@ class Errand:
 
 def check_remote(node: NodeRecord) -> None:
     """Raises UsageError for a node of this machine."""
-    if node.provider != SSH:
+    if not is_remote(node):
         raise UsageError(f"{node.id} is on this machine: a shell is here already.", hint="llmhost status")
 
 

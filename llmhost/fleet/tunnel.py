@@ -12,7 +12,7 @@ from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.result import Result
 from llmhost.fleet.commit import Desk, gateway_token, hold, no_fleet, restart
-from llmhost.fleet.desired import LOCAL, SSH, SUPERVISOR, serving
+from llmhost.fleet.desired import LOCAL, SUPERVISOR, is_remote, serving
 from llmhost.fleet.links import kick, link_failure
 from llmhost.fleet.observed import Observed, observe
 from llmhost.fleet.status import status
@@ -120,7 +120,7 @@ def _wait_until_settled(settings: Settings, paths: Paths) -> None:
     deadline = time.monotonic() + OPEN_S
     while time.monotonic() < deadline:
         seen = observe(paths, settings.fleet)
-        wanted = [node.id for node in serving(seen.nodes) if node.provider == SSH]
+        wanted = [node.id for node in serving(seen.nodes) if is_remote(node)]
         states = [(seen.links.get(id) or {}).get("state") for id in wanted]
         gateway = seen.children.get("gateway") or {}
         if all(state in _SETTLED for state in states) and gateway.get("state") == "up":
@@ -140,7 +140,7 @@ def _behind_links(seen: Observed) -> Iterator[str]:
 def _complaints(seen: Observed) -> Iterator[LlmhostError]:
     for node in serving(seen.nodes):
         link = seen.links.get(node.id)
-        if node.provider == SSH and (link is None or link["state"] not in ("up", "degraded")):
+        if is_remote(node) and (link is None or link["state"] not in ("up", "degraded")):
             yield link_failure(node, link)
     gateway = seen.children.get("gateway")
     if gateway is None or gateway["state"] != "up":

@@ -39,6 +39,21 @@ def my_turn(paths: Paths, progress: Progress, *, interrupt: bool = False) -> Ite
         lock.remove(path, descriptor)
 
 
+@contextlib.contextmanager
+def try_turn(paths: Paths) -> Iterator[bool]:
+    """Take the turn if nobody has it, without waiting; whether it is ours now. Raises LlmhostError (`state_unwritable`)."""
+    path = paths.state_dir / NAME
+    descriptor = lock.try_lock(path)
+    if descriptor is None:
+        yield False
+        return
+    lock.write_holder(descriptor, _myself())
+    try:
+        yield True
+    finally:
+        lock.remove(path, descriptor)
+
+
 def is_taken(paths: Paths) -> bool:
     """Whether somebody is at work now. Waits for nothing and creates nothing."""
     return lock.is_locked(paths.state_dir / NAME)

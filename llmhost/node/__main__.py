@@ -18,6 +18,7 @@ from llmhost.core.errors import LlmhostError
 from llmhost.node import logs, operations, release
 from llmhost.node.layout import Layout
 from llmhost.node.ollama_models import installed
+from llmhost.node.operations import models_room, ollama_of, remove_model
 from llmhost.node.pull import Puller
 from llmhost.node.wish import NodeWish, bad_wish
 
@@ -32,14 +33,14 @@ SYSTEM_PATH = (
 def _arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m llmhost.node")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("apply", "start", "restart", "status", "stop", "models", "remove", "pull", "logs"):
+    for name in ("apply", "start", "restart", "status", "stop", "models", "remove", "pull", "rm", "logs"):
         command = commands.add_parser(name)
         command.add_argument("--folder", type=Path, required=True)
         if name in ("apply", "start", "restart"):
             command.add_argument("--wait", type=float, default=0.0, help="seconds to wait until all services answer")
         if name == "restart":
             command.add_argument("services", nargs="+")
-        if name == "pull":
+        if name in ("pull", "rm"):
             command.add_argument("model")
         if name == "logs":
             command.add_argument("--source", required=True)
@@ -57,10 +58,13 @@ def _answer(arguments: argparse.Namespace, layout: Layout) -> dict[str, Any] | N
     if arguments.command == "restart":
         return operations.restart(layout, arguments.services, arguments.wait)
     if arguments.command == "models":
-        return {"models": installed(operations.ollama_of(layout))}
+        return {"models": installed(ollama_of(layout)), **operations.served(layout)}
+    if arguments.command == "rm":
+        return remove_model(layout, arguments.model)
     if arguments.command == "pull":
         threading.Thread(target=_end_with_reader, name="reader", daemon=True).start()
-        return {"done": True, "fetched": Puller(operations.ollama_of(layout), arguments.model, _print).run()}
+        puller = Puller(ollama_of(layout), arguments.model, _print, free=lambda: models_room(layout))
+        return {"done": True, "fetched": puller.run()}
     if arguments.command == "logs":
         _print_log(arguments, layout)
         return None

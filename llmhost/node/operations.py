@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from llmhost.core.errors import LlmhostError, UsageError
+from llmhost.core.model_room import free_bytes, models_folder
+from llmhost.core.ollama_models import same_model
 from llmhost.node import release, supervision, surroundings
 from llmhost.node.keep import Keep
 from llmhost.node.layout import Layout
+from llmhost.node.ollama_models import in_use
+from llmhost.node.ollama_models import remove as delete_model
 from llmhost.node.services import OLLAMA, PROXY, SERVICES, ollama_address, specs_of
 from llmhost.node.wish import NodeWish, load_json, load_wish, save_json
 from llmhost.supervisor.client import SupervisorEnded
@@ -143,6 +147,31 @@ def ollama_of(layout: Layout) -> str:
     if address is None:
         raise LlmhostError("this node has no Ollama.", hint="llmhost up --backend ollama", code="no_ollama")
     return address
+
+
+def served(layout: Layout) -> dict[str, Any]:
+    """`{served, disk_free}`: the model that the proxy here answers with (None = its own choice), and the bytes free for others."""
+    wish = load_wish(layout.wish_file)
+    backend = ((wish.server if wish else None) or {}).get("backend") or {}
+    return {"served": backend.get("model"), "disk_free": models_room(layout)}
+
+
+def models_room(layout: Layout) -> int | None:
+    """Bytes free where the node's Ollama keeps its models; None when that is not known."""
+    wish = load_wish(layout.wish_file)
+    if wish is None or wish.ollama.mode == "none":
+        return None
+    ours = Keep.load(layout).models if wish.ollama.mode == "serve" else None
+    named = wish.ollama.env.get("OLLAMA_MODELS") or ours
+    return free_bytes(Path(named) if named else models_folder())
+
+
+def remove_model(layout: Layout, model: str) -> dict[str, Any]:
+    """→ as `ollama_models.remove`. Raises LlmhostError (`model_in_use`) for the one that is served, Unavailable."""
+    ours = served(layout)["served"]
+    if ours and same_model(ours, model):
+        raise in_use(model)
+    return delete_model(ollama_of(layout), model)
 
 
 def _remembered(layout: Layout) -> NodeWish:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmhost.core.errors import LlmhostError, Unavailable
+from llmhost.core.model_room import FreeBytes, refuse_beyond
 from llmhost.node.ollama_models import is_there
 
 # While it fetches, Ollama sends many lines a second whether or not bytes arrive.
@@ -37,25 +38,36 @@ _NO_NETWORK = (
 Say = Callable[[dict[str, Any]], None]
 
 
+def _unknown() -> int | None:
+    return None
+
+
 class _Broken(Exception):
     """This try ended early; the text says how."""
 
 
 @dataclass(slots=True)
 class Puller:
-    """One model from one Ollama server (`address` is host:port). `say` gets `{status, completed, total}` in bytes over all files."""
+    """One model from one Ollama server (`address` is host:port). `say` gets `{status, completed, total}` in bytes over all files.
+
+    `free` tells what the disk of its models has left: a file that cannot fit is refused before it is fetched.
+    """
 
     address: str
     model: str
     say: Say
     stall_s: float = STALL_S
     pause_s: float = 1.0
+    free: FreeBytes = _unknown
     _files: dict[str, tuple[int, int]] = field(default_factory=dict)
     _said_at: float = 0.0
     _said: str = ""
 
     def run(self) -> bool:
-        """Whether there was anything to fetch. Raises LlmhostError (`model_unknown`, `disk_full`, `pull_failed`), Unavailable."""
+        """Whether there was anything to fetch. Raises NothingSuitable (`model_too_big`), LlmhostError (`model_unknown`, `disk_full`,
+
+        `pull_failed`), Unavailable.
+        """
         if is_there(self.address, self.model):
             return False
         failures = 0
@@ -100,8 +112,16 @@ class Puller:
         raise _Broken("it ended before it was complete")
 
     def _add(self, line: dict[str, Any]) -> None:
-        if "digest" in line:
-            self._files[line["digest"]] = (int(line.get("completed") or 0), int(line.get("total") or 0))
+        if "digest" not in line:
+            return
+        known, completed, total = (
+            line["digest"] in self._files,
+            int(line.get("completed") or 0),
+            int(line.get("total") or 0),
+        )
+        if not known and total > completed:
+            refuse_beyond(self.model, total - completed, self.free())
+        self._files[line["digest"]] = (completed, total)
 
     def _done(self) -> int:
         return sum(completed for completed, _ in self._files.values())

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmhost.core.errors import LlmhostError, Unavailable
+from llmhost.core.ollama_models import billions, can_call_tools, longest_context, row
+from llmhost.core.ollama_models import full_name as full_name
+from llmhost.core.ollama_models import same_model as same_model
 
 if TYPE_CHECKING:
     import httpx
@@ -53,6 +56,24 @@ class OllamaApi:
 
     def models(self) -> list[InstalledModel]:
         return [_installed(entry) for entry in self._json("GET", "/api/tags").get("models") or []]
+
+    def shelf(self) -> list[dict[str, Any]]:
+        """A row of `llmhost.core.ollama_models.row` for each model."""
+        running = self._json("GET", "/api/ps").get("models") or []
+        entries = self._json("GET", "/api/tags").get("models") or []
+        return [
+            row(entry, self._json("POST", "/api/show", {"model": str(entry["name"])}), running) for entry in entries
+        ]
+
+    def remove(self, model: str) -> int | None:
+        """Delete a model; the bytes it had, None when it was not there."""
+        found = next((one for one in self.models() if same_model(one.name, model)), None)
+        if found is None:
+            return None
+        # Its weights would stay in memory until their time is up, which with us is never.
+        self._json("POST", "/api/generate", {"model": found.name, "keep_alive": 0})
+        self._json("DELETE", "/api/delete", {"model": found.name})
+        return found.size_bytes
 
     def facts(self, model: str) -> ModelFacts:
         return _facts(self._json("POST", "/api/show", {"model": model}))
@@ -130,34 +151,13 @@ class _Tally:
         return ("pulling" if "digest" in line else status), done, total or None
 
 
-def full_name(model: str) -> str:
-    """With its tag, as Ollama lists it."""
-    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
-
-
-def same_model(one: str, other: str) -> bool:
-    return full_name(one).casefold() == full_name(other).casefold()
-
-
 def _installed(entry: dict[str, Any]) -> InstalledModel:
     said = str((entry.get("details") or {}).get("parameter_size") or "")
-    return InstalledModel(str(entry["name"]), int(entry.get("size") or 0), _billions(said))
-
-
-def _billions(text: str) -> float | None:
-    units = {"K": 1e-6, "M": 1e-3, "B": 1.0, "T": 1e3}
-    try:
-        return float(text[:-1]) * units[text[-1:].upper()]
-    except (ValueError, KeyError):
-        return None
+    return InstalledModel(str(entry["name"]), int(entry.get("size") or 0), billions(said))
 
 
 def _facts(shown: dict[str, Any]) -> ModelFacts:
-    capabilities = shown.get("capabilities")
-    # Servers before 0.6.4 have no list; their templates show it.
-    tools = "tools" in capabilities if capabilities is not None else ".Tools" in str(shown.get("template"))
-    lengths = [value for key, value in (shown.get("model_info") or {}).items() if key.endswith(".context_length")]
-    return ModelFacts(tools, int(lengths[0]) if lengths else None)
+    return ModelFacts(can_call_tools(shown), longest_context(shown))
 
 
 def _object(content: bytes) -> dict[str, Any]:

@@ -172,8 +172,11 @@ def test_the_models_with_what_they_can_do():
         "name": "qwen3:8b",
         "size": 5_000_000_000,
         "parameters": 8.0,
+        "chat": True,
         "tools": True,
         "max_context": 262_144,
         "loaded_context": 32_768,
+        "loaded_size": 5_000_000_000,
+        "loaded_vram": None,
     }
     assert (second["tools"], second["parameters"], second["loaded_context"]) == (True, 0.5, None)

@@ -1,0 +1,254 @@
+"""What a market has for a wish: ranked, priced for the hours asked, and with a reason for each offer that does not do.
+
+`llmhost offers` shows it and `llmhost up` takes the best of it, so both say the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from llmhost.core import model_catalog
+from llmhost.core.errors import AuthenticationNeeded, LlmhostError, NothingSuitable, Unavailable, UsageError
+from llmhost.core.progress import Progress, SilentProgress
+from llmhost.core.rentals import MachineNote
+from llmhost.fleet import model_fit
+from llmhost.fleet.model_fit import Fit
+from llmhost.fleet.rented import gpu_names
+from llmhost.fleet.rented.ranking import Job, Priced, Ranking, Rejected, rank
+from llmhost.fleet.rented.relax import Relaxation, relaxations
+from llmhost.fleet.rented.request import RentWish
+from llmhost.providers.market import Market, MarketOffer, OfferWish
+
+if TYPE_CHECKING:
+    from llmhost.core.settings import Settings
+
+# The first is wanted; where the user named none and it leaves nothing, the second does (vast facts §4.3).
+RELIABILITY, FALLBACK_RELIABILITY = 0.98, 0.95
+# Beside the model: the system, Ollama, logs, and a second small model.
+BESIDES_MODEL_GB = 25.0
+LEAST_DISK_GB = 40.0
+REHEARSAL_DISK_GB = 16.0
+# A model whose size cannot be told is counted like the favourite.
+UNKNOWN_MODEL_GB = 20.0
+# Answers, which are text, and what goes over SSH.
+UP_GB = 0.5
+SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The answer. `chosen` best first and one of each machine; `fit` is the model on the best, None = a rehearsal or nothing fits.
+
+    `wish` is what was looked for in the end (a default may have been lowered, `notes` say it); `credit_usd` None = not known. `relax` is
+    only looked for when nothing does.
+    """
+
+    request: RentWish
+    wish: OfferWish
+    job: Job
+    chosen: list[Priced]
+    rejected: list[Rejected]
+    relax: list[Relaxation] = field(default_factory=list)
+    fit: Fit | None = None
+    notes: tuple[str, ...] = ()
+    credit_usd: float | None = None
+
+    def fit_of(self, offer: MarketOffer) -> Fit | None:
+        """The model on the card of an offer; None for a rehearsal."""
+        return fit_on(self.request, offer)
+
+    @property
+    def refusal(self) -> LlmhostError | None:
+        """Why nothing can be rented: NothingSuitable (`no_offer`) or UsageError (`unknown_gpu`); None = something can."""
+        return None if self.chosen else _refusal(self)
+
+    def require(self) -> Priced:
+        """The best offer. Raises what `refusal` says."""
+        refusal = self.refusal
+        if refusal is not None:
+            raise refusal
+        return self.chosen[0]
+
+    def as_dict(self) -> dict[str, Any]:
+        """`{"offers": […], "rejected": […], "wish": {…}, "relax": […], "fit": {…} or null, "credit_usd": number or null}`."""
+        return {
+            "offers": [each.as_dict() for each in self.chosen],
+            "rejected": [each.as_dict() for each in self.rejected],
+            "wish": asdict(self.wish) | {"model": self.request.model, "backend": self.request.backend, "job": asdict(self.job)},
+            "relax": [each.as_dict() for each in self.relax],
+            "fit": asdict(self.fit) if self.fit else None,
+            "credit_usd": self.credit_usd,
+        }
+
+
+def survey(
+    request: RentWish,
+    settings: Settings,
+    market: Market,
+    machines: Mapping[int, MachineNote],
+    progress: Progress | None = None,
+    now: datetime | None = None,
+) -> Survey:
+    """Ask the market and rank what it has. Nothing is rented.
+
+    Raises NothingSuitable (`model_too_big`) when the model fits on no card that was offered, and what the market raises. No offer is no
+    error here: see Survey.refusal.
+    """
+    progress, now = progress or SilentProgress(), now or datetime.now(UTC)
+    wish, job = offer_wish(request, settings), job_of(request)
+    progress.phase("offers", f"search {market.name} for {described(wish)}")
+    offers = market.offers(wish)
+    _refuse_too_big(request, wish, offers)
+    wish, ranking, notes = _ranked(request, offers, wish, job, machines, now)
+    found = Survey(request, wish, job, ranking.chosen, ranking.rejected, notes=notes, credit_usd=_credit(market))
+    if not found.chosen:
+        return replace(found, relax=relaxations(found.rejected, wish, job, machines, now))
+    fit = fit_on(request, found.chosen[0].offer)
+    return replace(found, fit=fit, notes=(*notes, *(fit.notes if fit else ())))
+
+
+def offer_wish(request: RentWish, settings: Settings) -> OfferWish:
+    """What a machine must have for the request. Memory of the card: so that the model fits with the window asked, or the least one."""
+    return OfferWish(
+        gpus=gpu_names.market_names(request.gpu) if request.gpu else (),
+        disk_gb=disk_gb(request),
+        hours=request.hours,
+        min_vram_mb=model_fit.min_vram_mb(request.model, request.context) if request.model else 0,
+        min_memory_mb=round(settings.vast_min_memory_gb * 1000),
+        min_reliability=RELIABILITY if request.min_reliability is None else request.min_reliability,
+        min_down_mbps=settings.vast_min_down_mbps,
+        trust=request.trust,
+        static_ip=settings.vast_static_ip,
+        regions=request.regions,
+        max_price=request.max_price,
+        offer_id=request.offer_id,
+    )
+
+
+def job_of(request: RentWish) -> Job:
+    """What the machine will do, for its price."""
+    return Job(request.hours, _model_gb(request), UP_GB)
+
+
+def disk_gb(request: RentWish) -> float:
+    """The disk to rent in GB: as asked, else the model and 25 GB, rounded up to tens, at least 40; 16 for a rehearsal."""
+    if request.disk_gb is not None:
+        return request.disk_gb
+    if request.model is None:
+        return REHEARSAL_DISK_GB
+    return max(LEAST_DISK_GB, math.ceil((_model_gb(request) + BESIDES_MODEL_GB) / 10) * 10.0)
+
+
+def fit_on(request: RentWish, offer: MarketOffer) -> Fit | None:
+    """The window of the request's model on an offer's card; None for a rehearsal. Raises NothingSuitable (`model_too_big`)."""
+    return model_fit.fit(request.model, offer.vram_mb, request.context) if request.model else None
+
+
+def described(wish: OfferWish) -> str:
+    """`RTX 4090`, `H100 PCIE, H100 SXM or H100 NVL`, `any card`, `offer 123`."""
+    if wish.offer_id is not None:
+        return f"offer {wish.offer_id}"
+    *first, last = wish.gpus or ("any card",)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _model_gb(request: RentWish) -> float:
+    if request.model is None:
+        return 0.0
+    weights = model_catalog.facts(request.model).weights_gb
+    return UNKNOWN_MODEL_GB if weights is None else weights
+
+
+def _refuse_too_big(request: RentWish, wish: OfferWish, offers: Sequence[MarketOffer]) -> None:
+    """Where the largest card is too small, that is what is wrong, whatever else is."""
+    mine = [offer for offer in offers if wish.offer_id in (None, offer.id) and (not wish.gpus or offer.gpu in wish.gpus)]
+    largest = max(mine, key=lambda offer: offer.vram_mb, default=None)
+    if largest is not None:
+        fit_on(request, largest)
+
+
+def _ranked(
+    request: RentWish,
+    offers: Sequence[MarketOffer],
+    wish: OfferWish,
+    job: Job,
+    machines: Mapping[int, MachineNote],
+    now: datetime,
+) -> tuple[OfferWish, Ranking, tuple[str, ...]]:
+    ranking = rank(offers, wish, job, machines, now)
+    if ranking.chosen or request.min_reliability is not None:
+        return wish, ranking, ()
+    lower = replace(wish, min_reliability=FALLBACK_RELIABILITY)
+    second = rank(offers, lower, job, machines, now)
+    if not second.chosen:
+        return wish, ranking, ()
+    note = f"nothing that fits has a reliability of {RELIABILITY}; these have {FALLBACK_RELIABILITY} or more."
+    return lower, second, (note,)
+
+
+def _credit(market: Market) -> float | None:
+    """What is left to spend; a key that may only search does not see it, and offers are worth showing without."""
+    try:
+        return market.account().credit_usd
+    except (Unavailable, AuthenticationNeeded):
+        return None
+
+
+def _refusal(found: Survey) -> LlmhostError:
+    wish, written = found.wish, found.request.gpu
+    if not found.rejected:
+        return _nothing_there(wish, written)
+    return NothingSuitable(
+        f"no offer for {described(wish)} is as wished: {counted(found.rejected)}.",
+        hint="; ".join(each.text for each in found.relax[:SHOWN]) or _elsewhere(wish, "nothing that could be relaxed helps"),
+        code="no_offer",
+    )
+
+
+def _nothing_there(wish: OfferWish, written: str | None) -> LlmhostError:
+    if written and wish.offer_id is None and not gpu_names.is_known(written):
+        near = gpu_names.near_names(written)
+        meant = f"Did you mean --gpu {' or '.join(near)}?" if near else "Names are those of the market, such as RTX_4090, H100, L40S."
+        return UsageError(f"nobody offers a card called {written}, and none is known by that name.", hint=meant, code="unknown_gpu")
+    return NothingSuitable(
+        f"nobody offers {described(wish)} now.", hint=_elsewhere(wish, "see what else there is"), code="no_offer"
+    )
+
+
+def _elsewhere(wish: OfferWish, why: str) -> str:
+    cards = [name for name in gpu_names.at_least(wish.min_vram_mb) if not set(gpu_names.market_names(name)) & set(wish.gpus)]
+    return f"{why}: llmhost offers --gpu {cards[0]}" if cards else f"{why}: llmhost offers"
+
+
+def counted(rejected: Sequence[Rejected]) -> str:
+    """`12 too unreliable, 3 too dear`: each offer by everything against it, the most frequent first."""
+    counts = Counter(reason.code for each in rejected for reason in each.reasons)
+    return ", ".join(f"{number} {REASONS.get(code, code)}" for code, number in counts.most_common())
+
+
+REASONS = {
+    "other_offer": "other offers",
+    "gpu": "another card",
+    "gpus": "with several cards",
+    "not_rentable": "not to be had now",
+    "rented": "rented already",
+    "vram": "with too little graphics memory",
+    "cuda": "with too old a driver",
+    "no_port": "without an open port",
+    "memory": "with too little memory",
+    "down": "with too slow a line",
+    "static_ip": "without a fixed address",
+    "reliability": "too unreliable",
+    "trust": "not trusted enough",
+    "region": "elsewhere",
+    "price": "too dear",
+    "ends": "not for so long",
+    "disk": "with too small a disk",
+    "failed_lately": "failed here lately",
+    "same_machine": "on a machine that has a better one",
+}

@@ -1,0 +1,253 @@
+"""The end of what is rented: everything in the ledger that may bill, and what the market knows of ours that the ledger does not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from llmhost.core import secrets
+from llmhost.core.errors import AuthenticationNeeded, LlmhostError, StillBilling
+from llmhost.core.ledger import Ledger
+from llmhost.core.paths import Paths
+from llmhost.core.progress import Progress
+from llmhost.core.rentals import Rental
+from llmhost.fleet.rented import bill
+from llmhost.fleet.rented.desk import RentDesk
+from llmhost.fleet.rented.ownership import parse
+from llmhost.fleet.rented.timing import RentTiming
+from llmhost.fleet.together import at_once
+
+if TYPE_CHECKING:
+    from llmhost.core.settings import Settings
+    from llmhost.fleet.rented.ending import Ended
+    from llmhost.fleet.rented.reconcile import Orphan
+
+UNSETTLED = ("intent", "unknown")
+KEY_HINT = "Give the account's key, and try again: VAST_API_KEY=… llmhost down"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is to end: these nodes of a fleet (none named: all of it), or every fleet of this installation."""
+
+    fleet: str
+    names: tuple[str, ...] = ()
+    everything: bool = False
+
+    def has(self, rental: Rental) -> bool:
+        """Whether a rental is meant."""
+        return self._has_fleet(rental.fleet) and (not self.names or rental.node_id in self.names)
+
+    def has_orphan(self, orphan: Orphan) -> bool:
+        """Whether something is meant that no ledger knows: it has no name that could have been said."""
+        return not self.names and self._has_fleet(orphan.label.fleet)
+
+    def _has_fleet(self, fleet: str) -> bool:
+        return self.everything or fleet == self.fleet
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """What became of it. `destroyed` and `still_billing` are as the contract's; `open` are the rentals that may still bill."""
+
+    destroyed: tuple[dict[str, Any], ...] = ()
+    still_billing: tuple[dict[str, Any], ...] = ()
+    errors: tuple[LlmhostError, ...] = ()
+    open: tuple[Rental, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def must_ask(ledger: Ledger | None, scope: Scope, settings: Settings, paths: Paths) -> bool:
+    """Whether the market has anything to do with it. `ledger` None = there is none that can be read.
+
+    Who never rented never waits for the network: without a key nothing can have been rented from here, and with a ledger it would say so.
+    """
+    from llmhost.providers.vast.key import find_key
+
+    known = ledger.rentals.all() if ledger else []
+    if any(rental.is_open and scope.has(rental) for rental in known):
+        return True
+    if scope.names or (ledger is not None and not known) or secrets.read(paths.installation_id_file) is None:
+        return False
+    return find_key(settings, None) is not None
+
+
+def end_rented(
+    rentals: Sequence[Rental], scope: Scope, settings: Settings, paths: Paths, progress: Progress, why: str
+) -> Farewell:
+    """End these rentals and the orphans of the scope, and verify it. Works with a ledger that is gone, damaged or cannot be written, too.
+
+    Never raises for what the market does: it is in `errors` (StillBilling when something may bill), with everything that may bill.
+    """
+    from llmhost.providers.vast.market import open_market
+
+    installation = _installation(rentals, paths)
+    try:
+        market = open_market(settings)
+    except AuthenticationNeeded as error:
+        return _untouched(rentals, LlmhostError(error.message, hint=KEY_HINT, code=error.code))
+    with _books(rentals, paths) as books:
+        desk = RentDesk(market, books, installation or "", RentTiming.of(settings), progress)
+        return _Ending(desk, scope, why).carry_out(rentals)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    desk: RentDesk
+    scope: Scope
+    why: str
+
+    def carry_out(self, rentals: Sequence[Rental]) -> Farewell:
+        from llmhost.fleet.rented.ending import end
+        from llmhost.fleet.rented.interrupts import deferred
+
+        self.desk.progress.phase("destroy", "asking the market what is rented")
+        with deferred(self._tell_again):
+            orphans, trouble = self._reconciled()
+            if isinstance(trouble, AuthenticationNeeded):
+                return _untouched(self._now(rentals), trouble)
+            there = self._settled(self._now(rentals), trouble)
+            self._say(there, orphans)
+            ended = [*end(there, self.desk, self.why), *self._end_orphans(orphans)]
+        return self._told(ended, trouble, rentals)
+
+    def _tell_again(self) -> None:
+        self.desk.progress.note("what is rented is being ended first; interrupt again to leave it as it is")
+
+    def _reconciled(self) -> tuple[list[Orphan], LlmhostError | None]:
+        from llmhost.fleet.rented.reconcile import reconcile
+
+        try:
+            found = reconcile(self.desk)
+        except LlmhostError as error:
+            return [], error
+        return [orphan for orphan in found.orphans if self.scope.has_orphan(orphan)], None
+
+    def _now(self, rentals: Sequence[Rental]) -> list[Rental]:
+        """As the ledger has them by now."""
+        return [self.desk.ledger.rentals.get(rental.label) or rental for rental in rentals]
+
+    def _settled(self, rentals: list[Rental], trouble: LlmhostError | None) -> list[Rental]:
+        """Those that bill, or may. An attempt of which nobody knows what came of it is looked for first."""
+        from llmhost.fleet.rented.settle import settle
+
+        unsettled = [rental for rental in rentals if rental.state in UNSETTLED]
+        if trouble is None and unsettled:
+            names = ", ".join(rental.node_id for rental in unsettled)
+            self.desk.progress.phase("settle", f"finding out whether {names} was rented")
+            for rental, result in zip(unsettled, at_once(unsettled, lambda one: settle(one, self.desk)), strict=True):
+                rentals[rentals.index(rental)] = rental if isinstance(result, LlmhostError) else result
+        return [rental for rental in self._now(rentals) if rental.is_open]
+
+    def _say(self, rentals: list[Rental], orphans: list[Orphan]) -> None:
+        names = [f"{one.node_id} (instance {one.instance_id})" for one in rentals]
+        names += [f"instance {orphan.instance.id}" for orphan in orphans]
+        if names:
+            self.desk.progress.phase("destroy", f"ending {', '.join(names)}, until the market has verified it")
+
+    def _end_orphans(self, orphans: list[Orphan]) -> list[Ended]:
+        from llmhost.fleet.rented.ending import Ended, end_orphan
+
+        results = at_once(orphans, lambda one: end_orphan(one.instance, self.desk))
+        return [one for one in results if isinstance(one, Ended)]
+
+    def _told(self, ended: list[Ended], trouble: LlmhostError | None, asked: Sequence[Rental]) -> Farewell:
+        labels = {one.rental.label for one in ended}
+        # one that reconciling found to be gone already
+        before = [rental for rental in self._now(asked) if rental.label not in labels and not rental.is_open]
+        destroyed = [*(self._row(one.rental, verified=one.verified) for one in ended)]
+        destroyed += [self._row(one, verified=True) for one in before if one.instance_id is not None]
+        left = [one for one in ended if not one.verified]
+        still = tuple(one.rental for one in left)
+        why = next((one.error for one in left if one.error is not None), trouble)
+        errors = [still_billing(still, why)] if still else [trouble] if trouble else []
+        return Farewell(tuple(destroyed), tuple(map(billing_row, still)), tuple(errors), still)
+
+    def _row(self, rental: Rental, *, verified: bool) -> dict[str, Any]:
+        now = self.desk.now()
+        return {
+            **ended_row(rental.node_id, rental, verified=verified),
+            "spent_usd": round(bill.spent(rental, now), 6),
+            "hours": round(bill.hours(rental, now), 4),
+        }
+
+
+def ended_row(node_id: str, rental: Rental | None, *, verified: bool) -> dict[str, Any]:
+    """One of the contract's `destroyed`, with its price and what was left on its machine (nothing, of a rented one)."""
+    number = rental.instance_id if rental else None
+    return {
+        "id": node_id,
+        "instance_id": None if number is None else str(number),
+        "spent_usd": (rental.spent_usd or 0.0) if rental else 0.0,
+        "hours": None,
+        "price_usd_per_hour": bill.price(rental) if rental else 0.0,
+        "gpu": rental.gpu if rental else None,
+        "label": rental.label if rental else None,
+        "verified": verified,
+        "kept": [],
+    }
+
+
+def billing_row(rental: Rental) -> dict[str, Any]:
+    """One of the contract's `still_billing`."""
+    return {
+        "instance_id": None if rental.instance_id is None else str(rental.instance_id),
+        "label": rental.label,
+        "price_usd_per_hour": bill.price(rental),
+        "node": rental.node_id,
+    }
+
+
+def still_billing(rentals: Sequence[Rental], why: LlmhostError | None, hint: str = "llmhost down") -> StillBilling:
+    """What may bill, by its id and price, and why it could not be ended. Where the reason tells a way out, that one comes first."""
+    shown = ", ".join(map(_shown, rentals))
+    reason = f": {why.message}" if why is not None else "."
+    way_out = why.hint if why is not None and isinstance(why, AuthenticationNeeded) and why.hint else hint
+    price = sum(map(bill.price, rentals))
+    return StillBilling(
+        f"{shown} may still bill (${price:.3f} an hour){reason}",
+        hint=way_out if "llmhost down" in way_out else f"{way_out.rstrip('.')}. Then: llmhost down",
+        code=why.code if why is not None and why.code else None,
+    )
+
+
+def _shown(rental: Rental) -> str:
+    if rental.instance_id is None:
+        return f"what was rented for {rental.node_id}, label {rental.label},"
+    return f"instance {rental.instance_id} ({rental.node_id})"
+
+
+def _untouched(rentals: Sequence[Rental], why: LlmhostError) -> Farewell:
+    """Nobody could be asked."""
+    still = tuple(rental for rental in rentals if rental.is_open)
+    error = still_billing(still, AuthenticationNeeded(why.message, hint=why.hint, code=why.code)) if still else why
+    return Farewell(
+        tuple(ended_row(one.node_id, one, verified=False) for one in still),
+        tuple(map(billing_row, still)),
+        (error,),
+        still,
+    )
+
+
+def _installation(rentals: Sequence[Rental], paths: Paths) -> str | None:
+    """Who we are; where the file of it is lost, our own labels say so."""
+    known = secrets.read(paths.installation_id_file)
+    labels = (parse(rental.label.partition("#")[0]) for rental in rentals)
+    return known or next((label.installation for label in labels if label is not None), None)
+
+
+@contextlib.contextmanager
+def _books(rentals: Sequence[Rental], paths: Paths) -> Iterator[Ledger]:
+    """The ledger; where it cannot be read or written, one in memory with these rentals: what bills must end all the same."""
+    with contextlib.ExitStack() as stack:
+        try:
+            paths.create()
+            ledger = stack.enter_context(Ledger.open(paths.ledger_file))
+            ledger.rentals.put_inventory(ledger.rentals.inventory())  # reading alone proves nothing of a full disk
+        except LlmhostError:
+            ledger = stack.enter_context(Ledger.in_memory())
+            for rental in rentals:
+                ledger.rentals.add(replace(rental))
+        yield ledger

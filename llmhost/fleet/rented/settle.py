@@ -1,0 +1,108 @@
+"""What became of an attempt to rent that nobody answered for: asked of the market's own list (vast facts §4.2 step 5)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmhost.core.errors import AuthenticationNeeded, LlmhostError
+from llmhost.core.rentals import Rental
+from llmhost.fleet.rented import claims
+from llmhost.fleet.rented.desk import RentDesk, once_each
+from llmhost.fleet.rented.ending import end
+from llmhost.fleet.rented.interrupts import pause
+from llmhost.providers.market import Instance
+
+NOTHING = "nothing was rented"
+
+
+@dataclass(slots=True)
+class _Question:
+    """One attempt. `until` is when the market's list can no longer lag behind it (monotonic); `clean` are the answers without it."""
+
+    rental: Rental
+    until: float
+    clean: int = 0
+    done: bool = False
+
+
+@dataclass(slots=True)
+class Settled:
+    """`rental` is rented, refused or, when the market did not answer, unknown; `forbidden` = it let nobody ask."""
+
+    rental: Rental
+    instance: Instance | None = None
+    forbidden: bool = False
+
+
+def settle(rental: Rental, desk: RentDesk) -> Rental:
+    """Find out about one `intent` or `unknown`: it is rented, refused, or (no answer) unknown after this.
+
+    A second machine of the same order is ended. Raises what the ledger raises, and Interrupted.
+    """
+    return settle_all([rental], desk)[0].rental
+
+
+def settle_all(rentals: Sequence[Rental], desk: RentDesk) -> list[Settled]:
+    """`settle` for several over one series of lists, in their order."""
+    started = time.monotonic()
+    questions = [_Question(rental, started + lag_left_s(rental, desk)) for rental in rentals]
+    results = {rental.label: Settled(rental) for rental in rentals}
+    while open_ones := [question for question in questions if not question.done]:
+        instances, forbidden = _ask(desk)
+        for question in open_ones:
+            results[question.rental.label].forbidden = forbidden
+            if instances is not None:
+                _answer(question, instances, results[question.rental.label], desk)
+        if all(question.done for question in questions) or _given_up(started, questions, desk):
+            break
+        pause(desk.timing.settle_every_s)
+    for question in questions:
+        if not question.done:
+            results[question.rental.label].rental = desk.move(
+                question.rental, "unknown", why="the market did not answer"
+            )
+    return [results[rental.label] for rental in rentals]
+
+
+def lag_left_s(rental: Rental, desk: RentDesk) -> float:
+    """How long the market's list may still lag behind an attempt: its call may have been at work until its own time ran out."""
+    timing = desk.timing
+    left = timing.write_timeout_s + timing.settle_s - desk.age_s(rental.created_at)
+    return max(0.0, min(timing.settle_s, left))
+
+
+def _ask(desk: RentDesk) -> tuple[list[Instance] | None, bool]:
+    try:
+        return once_each(desk.market.instances()), False
+    except AuthenticationNeeded:
+        return None, True
+    except LlmhostError:
+        return None, False
+
+
+def _answer(question: _Question, instances: list[Instance], result: Settled, desk: RentDesk) -> None:
+    found = claims.hits(question.rental, instances, desk.ledger.rentals.all())
+    if found:
+        result.rental, seconds = claims.adopt(question.rental, found, desk)
+        result.instance = found[0]
+        question.done = True
+        _end_seconds(seconds, desk)
+        return
+    question.clean += 1
+    if question.clean >= desk.timing.settle_answers and time.monotonic() >= question.until:
+        result.rental = desk.move(question.rental, "refused", why=question.rental.why or NOTHING, ended_at=desk.stamp())
+        question.done = True
+
+
+def _end_seconds(seconds: list[Rental], desk: RentDesk) -> None:
+    for ended in end(seconds, desk, "a second machine for one order"):
+        if ended.error is not None:
+            desk.progress.note(ended.error.message)
+
+
+def _given_up(started: float, questions: Sequence[_Question], desk: RentDesk) -> bool:
+    """Some answers, but too few, are worth waiting for the rest of them."""
+    patience = desk.timing.settle_patience_s * (2 if any(question.clean for question in questions) else 1)
+    return time.monotonic() >= started + patience

@@ -1,0 +1,215 @@
+"""The login on a machine that runs: by the direct way first, by the market's proxy else, and only where the host key is the right one."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from llmhost.core.errors import Interrupted, LlmhostError
+from llmhost.fleet.links import pins_of
+from llmhost.fleet.rented import host_key
+from llmhost.fleet.rented.access_key import login
+from llmhost.fleet.rented.addresses import targets, way_at
+from llmhost.fleet.rented.boot_failure import BootFailed, because, name_of
+from llmhost.fleet.rented.classify import Blame, Running
+from llmhost.fleet.rented.life import Life
+from llmhost.fleet.rented.phases import Teller
+from llmhost.ssh.dial import dial
+from llmhost.ssh.failures import SshFailure, failure
+from llmhost.ssh.identity import public_key
+from llmhost.ssh.pins import Pins
+from llmhost.ssh.session import Session
+from llmhost.ssh.target import SshTarget
+
+if TYPE_CHECKING:
+    from llmhost.fleet.rented.boot import BootDesk
+
+HostKey = Literal["log", "first"]
+# Shares of the time for SSH (180 s): 20 s for the direct way alone, as long for one attempt, 2 s between two, 10 s
+# after a refused key, 60 s for the log to name the host key once somebody answers, and 30 s that must remain for a login without that.
+DIRECT_SHARE = 1 / 9
+ATTEMPT_SHARE = 1 / 9
+PAUSE_SHARE = 1 / 90
+REFUSED_SHARE = 1 / 18
+KEY_SHARE = 1 / 3
+LAST_SHARE = 1 / 6
+SHORTEST_ATTEMPT_S = 3.0
+_BANNER = b"SSH-"
+# It is not let in yet: authorized keys arrive after sshd does (vast facts §4.6).
+_NOT_YET = ("auth_refused", "password_only")
+_ANOTHER_KEY = ("host_key_changed", "host_key_unknown")
+_NO_WAY = ("name_unresolved", "host_unreachable")
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A session, where it leads, and how its host key was learnt: from the container's log, or by its first sight."""
+
+    session: Session
+    target: SshTarget
+    host_key: HostKey
+
+
+@dataclass(slots=True)
+class WayIn:
+    """The attempts to log in on one instance, in a row. `known` = its host key is pinned already, from an earlier login."""
+
+    life: Life
+    desk: BootDesk
+    teller: Teller
+    alias: str
+    host_key: HostKey = "first"
+    known: bool = False
+    _pins: Pins = field(init=False)
+    _deadline: float = 0.0
+    _answered_at: float | None = None
+    _log_at: float = 0.0
+    _attached: bool = False
+    _trouble: SshFailure | None = None
+
+    def __post_init__(self) -> None:
+        self._pins = pins_of(self.desk.paths)
+
+    def enter(self) -> Entered | None:
+        """Log in within `vast_ssh_s`; None when the container stopped running meanwhile.
+
+        Raises BootFailed (`host_key_changed`, `ssh_unreachable`, `ssh_refused`, and what the market says), Interrupted, SshFailure of our
+        own key.
+        """
+        self.teller.phase("ssh", "waiting until it lets us in")
+        began, budget, number = time.monotonic(), self.desk.settings.vast_ssh_s, 0
+        self._deadline = began + budget
+        while time.monotonic() < self._deadline:
+            ways = targets(self.life.instance, self.desk.settings.vast_ssh_user)
+            first_only = time.monotonic() - began < budget * DIRECT_SHARE
+            way = way_at(ways, number, first_only=first_only)
+            entered = None if way is None else self._try(way)
+            if entered is not None:
+                return entered
+            number += 1
+            if not self._still_runs_after(budget * (REFUSED_SHARE if self._refused() else PAUSE_SHARE)):
+                return None
+        raise self._never()
+
+    def _still_runs_after(self, pause_s: float) -> bool:
+        """Pause before the next attempt, with an eye on the market. Raises BootFailed, Interrupted."""
+        end = time.monotonic() + pause_s
+        while isinstance(self.life.verdict, Running) and (left := end - time.monotonic()) > 0:
+            self.life.look(left)
+        return isinstance(self.life.verdict, Running)
+
+    def _refused(self) -> bool:
+        return self._trouble is not None and self._trouble.code in _NOT_YET
+
+    def _try(self, way: SshTarget) -> Entered | None:
+        """One attempt on one way."""
+        try:
+            if not self._may_log_in(way):
+                return None
+            session = self._connect(way)
+        except SshFailure as error:
+            self._failed(error)
+            return None
+        return Entered(session, way, self.host_key)
+
+    def _connect(self, way: SshTarget) -> Session:
+        """A session that runs commands. Raises SshFailure."""
+        session = Session.connect(
+            way,
+            login(self.desk.paths),
+            self._pins,
+            self.alias,
+            timeout_s=self._attempt_s(),
+            on_first_key=self._met,
+        )
+        self.desk.visits.open.append(session)
+        try:
+            if self.desk.stop.is_set():
+                raise Interrupted("interrupted while logging in.")
+            session.run("true", timeout_s=self._attempt_s())
+        except BaseException:
+            session.close()
+            with contextlib.suppress(ValueError):
+                self.desk.visits.open.remove(session)
+            raise
+        return session
+
+    def _may_log_in(self, way: SshTarget) -> bool:
+        """Whether the host key is known by now, or has been waited for long enough. Raises SshFailure when nobody answers."""
+        if self.known or self._ask_log():
+            return True
+        if self._answered_at is None:
+            self._knock(way)  # once: sshd shuts out who hangs up on it often (PerSourcePenalties of sshd_config(5))
+            self._answered_at = time.monotonic()
+        now, budget = time.monotonic(), self.desk.settings.vast_ssh_s
+        return now >= min(self._answered_at + budget * KEY_SHARE, self._deadline - budget * LAST_SHARE)
+
+    def _ask_log(self) -> bool:
+        """Whether the container's log names its host key, which is pinned then; asked as often as the market is."""
+        if time.monotonic() < self._log_at:
+            return False
+        keys = host_key.from_log(self.desk.market, self.life.instance.id)
+        self._log_at = time.monotonic() + self.desk.settings.vast_poll_s
+        if keys:
+            host_key.pin(self._pins, self.alias, keys)
+            self.known, self.host_key = True, "log"
+        return bool(keys)
+
+    def _knock(self, way: SshTarget) -> None:
+        """Whether an SSH server answers; nothing is said to it. Raises SshFailure."""
+        connection = dial(way, self._attempt_s())
+        try:
+            heard = connection.recv(len(_BANNER))
+        except TimeoutError as error:
+            raise failure("connect_timeout", way, "the port is open, and no SSH server speaks") from error
+        except OSError as error:
+            raise failure("connection_lost", way, error.strerror or "") from error
+        finally:
+            connection.close()
+        if heard != _BANNER[: len(heard)] or not heard:
+            raise failure("connection_lost" if not heard else "not_ssh", way)
+
+    def _met(self, fingerprint: str) -> None:
+        """Trusted at first sight."""
+        self.known = True
+        self.teller.note(
+            f"{self.life.rental.node_id}: its log does not name its host key, so the one it showed first is trusted: {fingerprint}"
+        )
+
+    def _failed(self, error: SshFailure) -> None:
+        """Try again, unless trying cannot help."""
+        rental = self.life.rental
+        if error.code.startswith("key_"):
+            raise error
+        if error.code in _ANOTHER_KEY:
+            raise because(rental, error, "host", code="host_key_changed") from error
+        self._trouble = error
+        if self._refused() and not self._attached:
+            self._attached = True
+            self._attach()
+        self.teller.detail("ssh", error.message.rstrip("."))
+
+    def _attach(self) -> None:
+        """An account's keys are on machines that were rented after them, and not always (vast facts §7)."""
+        identity = login(self.desk.paths).file
+        with contextlib.suppress(LlmhostError):
+            if identity is not None:
+                self.desk.market.attach_key(self.life.instance.id, public_key(identity))
+
+    def _attempt_s(self) -> float:
+        share = max(self.desk.settings.vast_ssh_s * ATTEMPT_SHARE, SHORTEST_ATTEMPT_S)
+        return min(self.desk.settings.node_connect_timeout_s, share)
+
+    def _never(self) -> BootFailed:
+        rental, trouble, budget = self.life.rental, self._trouble, self.desk.settings.vast_ssh_s
+        if trouble is None:
+            why, code = "the market names no address of it", "ssh_unreachable"
+        else:
+            why = trouble.message.rstrip(".")
+            code = "ssh_refused" if self._refused() else "ssh_unreachable"
+        blame: Blame = "network" if trouble is not None and trouble.code in _NO_WAY else "host"
+        return BootFailed(
+            f"{name_of(rental)} runs, and lets nobody in for {budget:.0f} s: {why}.", blame=blame, code=code
+        )
