@@ -2,10 +2,9 @@
 # What a rented machine runs at EVERY start of its container. llmhost.onstart.render puts the values of L_… in front, leaves out the parts
 # between `# [NAME` and `# NAME]` that are not wanted, and takes out the comments: 4,000 bytes are all there is (vast facts §0.7). bash,
 # because that is what the marketplace runs it with. No secret is in it, nothing is written outside of the home, and its output, which
-# is the container's log, has markers that llmhost.onstart.phases reads.
+# is the container's log, has markers that llmhost.onstart.phases reads. The part `python` is left out when there is no room for it.
 umask 077
-HOME=${HOME:-~}
-export HOME
+export HOME=${HOME:-~}
 cd || exit
 at=$HOME/$L_DIR
 phase() { echo "LLMHOST-PHASE $*"; }
@@ -15,33 +14,40 @@ phase begun
 mkdir -p .ssh .llmhost/guard
 chmod go-w .
 chmod 700 .ssh
-keys=.ssh/authorized_keys
-touch $keys .no_auto_tmux
-chmod 600 $keys
-grep -qxF -e "$L_KEY" $keys || printf '\n%s\n' "$L_KEY" >>$keys
+file=.ssh/authorized_keys
+touch $file .no_auto_tmux
+chmod 600 $file
+grep -qxF -e "$L_KEY" $file || printf '\n%s\n' "$L_KEY" >>$file
 
 # `boot` is when the guard began to count. `ends` is written once, so that what `extend` makes of it outlives a restart. A restart counts
 # anew only if the operator was here since the last one: else a container that restarts again and again would live for ever, and one that
 # was stopped for a day would end before anybody can reach it.
 cd .llmhost/guard || exit
 if [ ! -e boot ]; then
-  [ -e ends ] || [ -z "$L_ENDS" ] || echo "$L_ENDS" >ends
+# [ends
+  [ -e ends ] || echo "$L_ENDS" >ends
+# ends]
   touch contact active boot
 fi
 [ contact -nt boot ] && touch boot
 
-# METHOD [MORE]: the HTTP status of a call about this very instance, with the container's own key, which curl gets on its standard input.
+# METHOD [MORE]: the HTTP status of a call about this very instance, with the container's own key, which only standard input tells.
+key=$CONTAINER_API_KEY
+unset CONTAINER_API_KEY
 url=$L_API/api/v0/instances/${CONTAINER_ID:=${VAST_CONTAINERLABEL#C.}}/
 api() {
-  printf 'header = "Authorization: Bearer %s"\n' "$CONTAINER_API_KEY" |
+  echo "header=\"Authorization: Bearer $key\"" |
     curl -q -sm 30 -K - -o /dev/null -w '%{http_code}' -H 'Content-Type: application/json' -X "$@" "$url"
 }
+# [python
 command -v curl >/dev/null || api() {
-  python3 -c 'import sys,urllib.request as u
-m,l,k=sys.argv[1],sys.argv[2],input()
-try:print(u.urlopen(u.Request(l,b"{}"if m<"E"else None,{"Authorization":"Bearer "+k,"Content-Type":"application/json"},method=m),timeout=30).status)
-except OSError as e:print(e)' "$1" "$url" <<<"$CONTAINER_API_KEY"
+  echo "Bearer $key" | python3 -c 'import sys,urllib.request as u
+_,m,*d,l=sys.argv
+h={"Authorization":input(),"Content-Type":"application/json"}
+try:print(u.urlopen(u.Request(l,b"{}"if d else None,h,method=m),timeout=30).status)
+except OSError as e:print(e)' "$@" "$url"
 }
+# python]
 
 # The dead-man switch. A file that is gone counts as made when the guard began, an end that is no full time of day as none.
 tell() {
@@ -53,7 +59,7 @@ age() {
   made=$(stat -c %Y "$1" || date -r "$1" +%s)
   echo $((now - ${made:-$begun}))
 }
-past() { [ "$2" ] && [ "$(age "$1")" -ge "$2" ] && [ "$(age boot)" -ge "$2" ]; }
+past() { [ "$(age "$1")" -ge "$2" ] && [ "$(age boot)" -ge "$2" ] && why=$1; }
 guard() {
   trap '' HUP PIPE
   begun=$(date +%s)
@@ -66,10 +72,11 @@ guard() {
       if [ "$ok" = 200 ]; then tell ok; else tell "failed $ok"; fi
     fi
     now=$(date +%s) why='' ends=$(cat ends)
-    past active "$L_IDLE" && why=idle
-    past contact "$L_CONTACT" && why=contact
-    ends=${ends%%.*}
-    [ ${#ends} -gt 9 ] && [ "$now" -ge "$ends" ] && why=ends
+# [idle
+    past active "$L_IDLE"
+# idle]
+    past contact "$L_CONTACT"
+    [ ${#ends} -gt 9 ] && [ "$now" -ge "${ends%%.*}" ] && why=ends
     # Again and again, until this container is no more.
     [ "$why" ] && tell "$why $(api DELETE -d '{}')"
     sleep "$L_EVERY"
@@ -79,7 +86,6 @@ guard() {
 set -m
 guard </dev/null 2>/dev/null &
 set +m
-unset CONTAINER_API_KEY
 cd || exit
 
 # Of the sshd that answers in this container, and so from no file: there may be keys of another one.
@@ -95,19 +101,30 @@ done &
 early() {
   trap '' HUP PIPE
   cat /proc/$BASHPID/stat >early
-  PATH=$PATH:$PWD/ollama/bin:$PWD/ollama
-  # The lock is install-ollama.sh's; the bootstrap waits for one that is marked as ours.
-  lock=$PWD/ollama.lock
+  to=$PWD/ollama
+  PATH=$PATH:$to/bin:$to
   if ! command -v ollama >/dev/null; then
-    mkdir "$lock" || ! kill -0 "$(cat "$lock/pid")" || exit
-    echo $BASHPID | tee "$lock/onstart" >"$lock/pid"
+    # The lock is install-ollama.sh's; the bootstrap waits for one that is marked as ours.
+    mkdir "$to.lock" || ! kill -0 "$(cat "$to.lock/pid")" || exit
+    echo $BASHPID | tee "$to.lock/onstart" >"$to.lock/pid"
     phase ollama
-    export LLMHOST_OLLAMA_DIR=$PWD/ollama LLMHOST_PYTHON=python3
-    (eval "$L_INSTALL")
-    rm -r "$lock"
+# [fetch
+    set -o pipefail
+    arch=amd64
+    [ "$(uname -m)" = x86_64 ] || arch=arm64
+    rm -rf "$to.early"
+    mkdir "$to.early"
+    curl -fsL -y60 "$L_SITE/ollama-linux-$arch.tar.zst?version=$OLLAMA_VERSION" | zstd -d | tar -xf - -C "$to.early" &&
+      mv "$to.early" "$to"
+# fetch]
+# [install
+    export OLLAMA_VERSION LLMHOST_OLLAMA_DIR="$to" LLMHOST_PYTHON=python3
+    sh -c "$L_INSTALL"
+# install]
+    rm -r "$to.lock"
+    command -v ollama >/dev/null || { phase ollama-later; exit; }
   fi
-  command -v ollama >/dev/null || { phase ollama-later; exit; }
-  [ "$L_MODEL" ] || exit
+# [pull
   phase pull
   models=$HOME/.ollama/models
   [ -w "$models" ] || models=$PWD/models
@@ -119,17 +136,8 @@ early() {
     ollama pull "$L_MODEL" &>/dev/null && phase pulled && break
   done
   kill $!
+# pull]
 }
-# [fetch
-fetch() {
-  set -o pipefail
-  case $(uname -m) in a*64) arch=arm64 ;; *) arch=amd64 ;; esac
-  new=$PWD/ollama.new
-  rm -rf "$new"
-  mkdir "$new"
-  curl -fsL "$L_SITE/ollama-linux-$arch.tar.zst?version=$OLLAMA_VERSION" | zstd -d | tar -xf - -C "$new" && mv "$new" ollama
-}
-# fetch]
 # early]
 
 if [ -e "$at/node.json" ]; then

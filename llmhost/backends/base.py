@@ -32,6 +32,10 @@ class ModelInfo:
     thinking: bool = False
     created_at: str = "2026-01-01T00:00:00Z"
 
+    def is_called(self, name: str) -> bool:
+        """Whether that is its name, the tag `latest` given or not."""
+        return name.casefold() in (self.id.casefold(), self.id.casefold().removesuffix(":latest"))
+
     @cached_property
     def identity(self) -> str:
         """What an answer depends on besides the request. Not the window: it decides whether there is an answer, not which."""
@@ -61,6 +65,7 @@ class Call:
     writer: EventWriter
     headers: dict[str, str] = field(default_factory=dict)
     session: str | None = None
+    model: str | None = None  # the one that must answer, by its own name; None = the main one
     served: str | None = None  # set by the backend before it accepts: `identity` of the model that really answers
     node: str | None = None  # set by a backend with several nodes: the one that answers, or is at work on it
 
@@ -91,15 +96,24 @@ class Backend(Protocol):
         """End background work and connections."""
 
     def model(self) -> ModelInfo | None:
-        """The loaded (or loading) model, from memory; None while nothing is known."""
+        """The main model, which answers whatever names no other, from memory; None while nothing is known."""
+
+    def models(self) -> list[ModelInfo]:
+        """All that can be asked for by name, the main one first, from memory."""
+
+    def find(self, name: str) -> ModelInfo | None:
+        """The one of that name (its tag given or not), from memory."""
+
+    async def look_up(self, name: str) -> ModelInfo | None:
+        """The same, for a name that is not known: looks whether there is something new, where that is quick."""
 
     def health(self) -> BackendHealth:
         """From memory, never from the network."""
 
-    def estimate(self, body: dict[str, Any]) -> int:
-        """Prompt tokens, roughly and at once, for `message_start`."""
+    def estimate(self, body: dict[str, Any], model: str | None = None) -> int:
+        """Prompt tokens, roughly and at once, for `message_start`. `model`: see `Call`."""
 
-    async def count_tokens(self, body: dict[str, Any]) -> tuple[int, bool]:
+    async def count_tokens(self, body: dict[str, Any], model: str | None = None) -> tuple[int, bool]:
         """Prompt tokens, and whether the count is exact."""
 
     def generate(self, call: Call) -> AsyncIterator[bytes]:
@@ -111,7 +125,8 @@ class NodeReading:
     """One node of a gateway, as `GET /internal/status` and the metrics show it.
 
     `state` is one of the contract's: ready, loading, degraded, draining, unreachable, failed. `breaker` is closed, open or half_open;
-    `since` is when the state began (RFC 3339). `requests` counts by outcome: ok, failed, gone (the client left).
+    `since` is when the state began (RFC 3339). `requests` counts by outcome: ok, failed, gone (the client left). `models` are the names
+    of all that the node can be asked for, its main `model` among them.
     """
 
     id: str
@@ -122,6 +137,7 @@ class NodeReading:
     model: str | None
     since: str
     requests: dict[str, int] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -98,6 +98,7 @@ class NodeBackend:
             model.id if model else None,
             self._since,
             dict(self.requests),
+            tuple(one.id for one in self.watch.models),
         )
 
     async def answer(self, ask: Ask, call: Call) -> AsyncGenerator[bytes, None]:

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from llmhost.bootstrap import early_ollama
 from llmhost.bootstrap.machine import Machine, disk_full, is_full
 from llmhost.core.errors import LlmhostError, Unavailable
 from llmhost.core.progress import Progress
@@ -66,11 +67,15 @@ def install(
 ) -> str:
     """Run the install command (None = the built-in one) on the node; the path of the program.
 
-    It gets OLLAMA_VERSION, LLMHOST_OLLAMA_DIR (where to put it), LLMHOST_PYTHON and, for the built-in one, LLMHOST_OLLAMA_SITE.
+    It gets OLLAMA_VERSION, LLMHOST_OLLAMA_DIR (where to put it), LLMHOST_PYTHON and, for the built-in one, LLMHOST_OLLAMA_SITE. An
+    installation that a rented machine began by itself is waited for instead.
     Raises LlmhostError (`disk_full`, `no_curl`, `no_zstd`, `unsupported_platform`, `ollama_install_failed`), Unavailable (`node_offline`),
     SshFailure.
     """
     directory = f"{folder}/ollama"
+    heard = _Heard(progress)
+    if early_ollama.wait(session, directory, heard.line, INSTALL_S):
+        return _find(session, directory)
     if command is None and machine.disk_free_mb is not None and machine.disk_free_mb < NEED_MB:
         raise disk_full(f"Ollama needs {NEED_MB} MB, and {machine.disk_free_mb} MB are free")
     progress.phase(PHASE, f"installing Ollama {VERSION} on the node")
@@ -81,21 +86,27 @@ def install(
         "LLMHOST_OLLAMA_SITE": site,
         "LC_ALL": "C",  # what goes wrong is read
     }
-    last: list[str] = []
-
-    def hear(line: str) -> None:
-        moved = _moved(line)
-        if moved:
-            progress.transfer(PHASE, "downloading Ollama", *moved)
-        elif line.strip():
-            last.append(line.strip())
-
     text = template(INSTALL_SCRIPT) if command is None else command
     assigned = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
-    done = session.run(f"{assigned} /bin/sh -c {shlex.quote(text)}", timeout_s=INSTALL_S, on_line=hear)
+    done = session.run(f"{assigned} /bin/sh -c {shlex.quote(text)}", timeout_s=INSTALL_S, on_line=heard.line)
     if done.code != 0:
-        raise _failed(done.code, [*last, *done.err.splitlines()])
+        raise _failed(done.code, [*heard.said, *done.err.splitlines()])
     return _find(session, directory)
+
+
+class _Heard:
+    """What an installation says: how far it is goes to `progress`, the rest is kept."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.said: list[str] = []
+        self._progress = progress
+
+    def line(self, text: str) -> None:
+        moved = _moved(text)
+        if moved:
+            self._progress.transfer(PHASE, "downloading Ollama", *moved)
+        elif text.strip():
+            self.said.append(text.strip())
 
 
 def _moved(line: str) -> tuple[int, int | None] | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llmhost.core.settings import Settings
 
 # Options that are not called as their setting is.
-OPTIONS = {"gateway_port": "--port", "api_port": "--port"}
+OPTIONS = {"gateway_port": "--port", "api_port": "--port", "regions": "--region"}
 
 
 def _nothing(data: dict[str, Any]) -> Iterable[RenderableType]:

@@ -10,6 +10,8 @@ import contextlib
 import json
 import os
 import sqlite3
+import stat
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -82,12 +84,16 @@ class GatewayRecord:
 
 
 class Ledger:
-    """An open ledger. Every method raises LlmhostError: `ledger_corrupt`, `state_unwritable` or `state_unreadable`."""
+    """An open ledger. Every method raises LlmhostError: `ledger_corrupt`, `state_unwritable` or `state_unreadable`.
+
+    Threads may share one: what one of them writes is never part of another's transaction.
+    """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
-        self.rentals = ledger_rentals.Rentals(connection, lambda: _explained(path), self.transaction)
+        self._one_thread = threading.RLock()
+        self.rentals = ledger_rentals.Rentals(connection, self._explained, self.transaction)
 
     @classmethod
     def open(cls, path: Path) -> Ledger:
@@ -138,20 +144,26 @@ class Ledger:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, and one at a time on this machine: another transaction waits up to five seconds."""
-        with _explained(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        with self._one_thread:
+            with self._explained():
+                self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+            with self._explained():
+                self._connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        with self._one_thread, _explained(self.path):
             yield
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
-            raise
-        with _explained(self.path):
-            self._connection.execute("COMMIT")
 
     def nodes(self, fleet: str | None = None) -> list[NodeRecord]:
         """The nodes of a fleet, or of all, oldest first."""
-        with _explained(self.path):
+        with self._explained():
             rows = self._connection.execute(f"SELECT {_NODE_COLUMNS} FROM nodes ORDER BY created_at, id").fetchall()
             found = [_node(row) for row in rows]
         return [node for node in found if fleet is None or node.fleet == fleet]
@@ -159,13 +171,13 @@ class Ledger:
     def put_node(self, node: NodeRecord) -> None:
         """Add it, or replace the one with its id."""
         values = (node.id, node.fleet, node.provider, node.backend, node.model, node.context, node.token)
-        with _explained(self.path):
+        with self._explained():
             marks = ", ".join("?" * 9)
             row = (*values, json.dumps(node.spec), node.created_at)
             self._connection.execute(f"INSERT OR REPLACE INTO nodes ({_NODE_COLUMNS}) VALUES ({marks})", row)
 
     def remove_node(self, id: str) -> None:
-        with _explained(self.path):
+        with self._explained():
             self._connection.execute("DELETE FROM nodes WHERE id = ?", (id,))
 
     def set_nodes(self, nodes: Iterable[NodeRecord]) -> None:
@@ -177,13 +189,13 @@ class Ledger:
             self.put_node(node)
 
     def gateway(self) -> GatewayRecord | None:
-        with _explained(self.path):
+        with self._explained():
             row = self._connection.execute("SELECT port, explicit, server FROM gateway").fetchone()
             return GatewayRecord(int(row[0]), bool(row[1]), json.loads(row[2])) if row else None
 
     def put_gateway(self, record: GatewayRecord | None) -> None:
         """Keep the gateway's port and settings; None forgets them."""
-        with _explained(self.path):
+        with self._explained():
             self._connection.execute("DELETE FROM gateway")
             if record is not None:
                 row = (record.port, int(record.explicit), json.dumps(record.server))
@@ -196,12 +208,16 @@ def _node(row: tuple[Any, ...]) -> NodeRecord:
 
 
 def _create_private(path: Path) -> None:
-    # SQLite gives its -wal and -shm files the mode of the main one.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """SQLite gives its -wal and -shm files the mode of the main one.
+
+    A file that is there is never opened here: closing it would drop the locks that another connection of this process has on it
+    (https://sqlite.org/howtocorrupt.html, §2.2), and two threads would write at once.
+    """
     try:
-        os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if stat.S_IMODE(path.stat().st_mode) != 0o600:
+            path.chmod(0o600)
 
 
 def _prepare(path: Path, connection: sqlite3.Connection) -> None:

@@ -128,11 +128,10 @@ class Rentals:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """A transaction, the one that is open already if there is one."""
-        if self._connection.in_transaction:
-            yield
-            return
-        with self._transaction():
-            yield
+        with self._explained():  # another thread's transaction is over then
+            joined = self._connection.in_transaction
+            with contextlib.nullcontext() if joined else self._transaction():
+                yield
 
 
 def _row(rental: Rental) -> tuple[str, ...]:

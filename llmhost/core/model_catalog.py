@@ -15,7 +15,16 @@ MIB = 1024 * 1024
 # CUDA, the engine's buffers and its batches: between 1 and 2 GiB (backend facts §4.1, assumed there).
 OVERHEAD_MB = 1_900
 # GB for each 1e9 parameters, as the library's own files have it: 18.6 GB of 30.5e9 at 4 bits, and so on.
-_GB_PER_BILLION = {"q4_k_m": 0.61, "q4_0": 0.57, "q4_k_s": 0.58, "q5_k_m": 0.71, "q6_k": 0.82, "q8_0": 1.06, "fp16": 2.0, "bf16": 2.0}
+_GB_PER_BILLION = {
+    "q4_k_m": 0.61,
+    "q4_0": 0.57,
+    "q4_k_s": 0.58,
+    "q5_k_m": 0.71,
+    "q6_k": 0.82,
+    "q8_0": 1.06,
+    "fp16": 2.0,
+    "bf16": 2.0,
+}
 _USUAL = "q4_k_m"
 _SIZE = re.compile(r"(?:(\d+)x)?(\d+(?:\.\d+)?)b")
 

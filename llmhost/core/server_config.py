@@ -117,7 +117,8 @@ class ServerConfig:
 
     `also_port` is a second place beside `socket`: a TCP port of 127.0.0.1, for a transport that cannot reach a Unix socket. `nodes` are
     the nodes behind a backend of kind `fleet`, and may be changed while the server runs (`PUT /internal/nodes`). `gpu` = look at the
-    machine's graphics cards and tell of them in `GET /internal/status`.
+    machine's graphics cards and tell of them in `GET /internal/status`. `activity_file` is touched while there are requests for messages
+    (absolute, or relative to the home; llmhost.core.guard_files); None = no such file.
     """
 
     name: str
@@ -137,6 +138,7 @@ class ServerConfig:
     log_json: bool = True
     log_level: str = "info"
     lifeline: bool = False
+    activity_file: str | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from llmhost.core.ledger import NodeRecord
-from llmhost.fleet.desired import SSH
+from llmhost.fleet.desired import VAST, is_remote
 from llmhost.fleet.status_node import GOES_ON
 from llmhost.providers.base import COMFORTABLE_CONTEXT, DEFAULT_CONTEXT
 from llmhost.providers.local import PULL_COMMAND
@@ -15,12 +15,15 @@ RESTART = "llmhost up"
 TUNNEL = "llmhost tunnel"
 WATCH = "llmhost status --watch"
 REMOTE_MODEL = "llmhost up --provider ssh --backend ollama --model NAME"
+RENTED_MODEL = "llmhost up --provider vast --backend ollama --model NAME"
+# On its way in or out, a rented machine has no link yet; what it waits for is told with its money.
+ON_THE_WAY = ("renting", "booting", "installing", "loading", "destroying")
 PIN_TROUBLES = ("host_key_changed", "host_key_unknown")
 
 
 def advice(data: dict[str, Any], nodes: list[NodeRecord]) -> list[dict[str, str]]:
     """`[{code, text, command}]`, the most urgent first."""
-    found = list(_about_supervisor(data, nodes)) if nodes else list(_about_nothing(data))
+    found = list(_about_supervisor(data, nodes)) if data["fleet"]["nodes"] else list(_about_nothing(data))
     found += _about_processes(data)
     found += _about_rehearsal([node for node in nodes if node.backend == "rehearsal"])
     for node in nodes:
@@ -35,7 +38,7 @@ def _entry(code: str, text: str, command: str) -> dict[str, str]:
 def _about_supervisor(data: dict[str, Any], nodes: list[NodeRecord]) -> Iterator[dict[str, str]]:
     supervisor = data["supervisor"]
     if supervisor["state"] == "gone":
-        elsewhere = all(node.provider == SSH for node in nodes)
+        elsewhere = all(is_remote(node) for node in nodes)
         what = "The links and the gateway are closed" if elsewhere else "The fleet should be up, but"
         text = f"{what}{':' if elsewhere else ''} {supervisor['reason']}. Start it again (llmhost claude does, too)."
         yield _entry("supervisor_gone", text, TUNNEL if elsewhere else RESTART)
@@ -58,6 +61,8 @@ def _about_nothing(data: dict[str, Any]) -> Iterator[dict[str, str]]:
 def _about_processes(data: dict[str, Any]) -> Iterator[dict[str, str]]:
     running = data["supervisor"]["state"] == "running"
     for node in data["fleet"]["nodes"]:
+        if node["provider"] == VAST and node["state"] in ON_THE_WAY:
+            continue
         if node["tunnel"] is not None:
             yield from _about_remote(node) if running or node["state"] in ("installing", "destroying") else ()
         elif not running:
@@ -102,10 +107,14 @@ def _about_rehearsal(nodes: list[NodeRecord]) -> Iterator[dict[str, str]]:
         return
     names = ", ".join(node.id for node in nodes)
     who = f"Node {names} rehearses" if len(nodes) == 1 else f"Nodes {names} rehearse"
-    over_ssh = nodes[0].provider == SSH
-    remedy = "name a model" if over_ssh else "install Ollama and pull a model"
+    remote = is_remote(nodes[0])
+    remedy = "name a model" if remote else "install Ollama and pull a model"
     text = f"{who}: no model is behind the answers. For a real one, {remedy}."
-    yield _entry("rehearsal", text, REMOTE_MODEL if over_ssh else PULL_COMMAND)
+    yield _entry("rehearsal", text, _model_command(nodes[0]) if remote else PULL_COMMAND)
+
+
+def _model_command(node: NodeRecord) -> str:
+    return RENTED_MODEL if node.provider == VAST else REMOTE_MODEL
 
 
 def _about_node(node: NodeRecord) -> Iterator[dict[str, str]]:

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 class Desk:
     """What every step of `up` needs: the open ledger, the supervisor, settings, paths, and the gateway's token.
 
-    `watch` = machines are about to be rented, so the watch over them is wanted already; it is, too, while the ledger has some that may bill.
+    `watch` = machines are about to be rented, so the watch over them is wanted already. It is, too, while the ledger has any that may
+    bill.
     """
 
     ledger: Ledger

@@ -1,53 +1,60 @@
-"""`down`: ends what a fleet runs, and makes sure that nothing is left."""
+"""`down`: ends what a fleet runs and what was rented for it, and makes sure that nothing is left."""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmhost.core.errors import LlmhostError, UsageError
 from llmhost.core.ledger import Ledger, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
+from llmhost.core.rentals import Rental
 from llmhost.core.result import Result
-from llmhost.fleet.commit import Change, Desk, gateway_token
-from llmhost.fleet.desired import SSH, SUPERVISOR, serving
+from llmhost.fleet.commit import Change, Desk, gateway_token, send
+from llmhost.fleet.desired import SSH, SUPERVISOR, VAST, serving
+from llmhost.fleet.rented.books import RENTAL
+from llmhost.fleet.rented.leave import Parting, Scope, end_rented, ended_row, must_ask
 from llmhost.fleet.retire import Departure, after_dismissal, dismiss, drain, left_behind, take_away
+from llmhost.fleet.stopping import not_stopped, stop_all
 from llmhost.fleet.turn import is_taken, my_turn
-from llmhost.supervisor import lock
-from llmhost.supervisor.launch import (
-    await_orphans,
-    end_holder,
-    end_supervisor,
-    ensure_supervisor,
-    find_supervisor,
-    is_running,
-)
+from llmhost.supervisor.launch import ensure_supervisor, is_running
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings
 
-STOP_S = 20.0
+# Of a fleet that goes as a whole: what is under way is let finish for so long at most, because it bills meanwhile.
+DRAIN_S = 20.0
+ON_IT = "The background supervisor goes on trying (llmhost status)."
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What was asked of `down`: these nodes (none named: the whole fleet), or all fleets. `force` = forget what cannot be reached, too."""
+    """What was asked of `down`: these nodes (none named: the whole fleet), or all fleets. `force` = forget what cannot be reached, too.
+
+    What is rented is never forgotten.
+    """
 
     fleet: str
     nodes: tuple[str, ...] = ()
     everything: bool = False
     force: bool = False
 
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.fleet, self.nodes, self.everything)
+
 
 def down(settings: Settings, paths: Paths, ending: Ending, progress: Progress) -> Result:
-    """End nodes, here and on their machines. Nothing up is success.
+    """End nodes, here, on their machines and on the market. Nothing up is success.
 
-    `data` is the contract's `{destroyed, still_billing}`, each node with what was left on its machine (`kept`). A machine that cannot be
-    reached keeps its node in the ledger, as an error (`left_behind`): the next `down` tries again, and `force` forgets it with a warning.
-    With a damaged ledger everything that runs here is stopped all the same, and the damage is the error. An `up` over SSH that is at work
-    is waited for, or interrupted when the whole fleet goes. Raises UsageError for a node that is not there, LlmhostError.
+    `data` is the contract's `{destroyed, still_billing}`, each node with what was left on its machine (`kept`), rented ones with their bill.
+    A machine of the user's own that cannot be reached keeps its node in the ledger, as an error (`left_behind`): the next `down` tries
+    again, and `force` forgets it with a warning. What was rented is ended and verified, also with a ledger that is damaged, gone or cannot
+    be written; what may still bill is an error with exit code 6, and the supervisor goes on trying. Everything that runs here is stopped in
+    any case. An `up` that is at work is waited for, or interrupted when the whole fleet goes. Raises UsageError for a node that is not
+    there, LlmhostError.
     """
     with contextlib.ExitStack() as stack:
         if paths.ledger_file.exists() or is_taken(paths):
@@ -62,53 +69,79 @@ def _down(settings: Settings, paths: Paths, ending: Ending, progress: Progress) 
     try:
         ledger = Ledger.open_existing(paths.ledger_file)
     except LlmhostError as damage:
-        _stop_all(paths, progress)
-        return Result(_data([], []), errors=[damage.as_dict()], exit_code=damage.exit_code)
+        return _without_ledger(settings, paths, ending, progress, damage)
     if ledger is None:
-        _split([], ending)
-        _stop_all(paths, progress)
-        return Result(_data([], []))
+        return _without_ledger(settings, paths, ending, progress, None)
     with ledger:
-        victims, rest = _split(ledger.nodes(), ending)
-        if rest and not victims:
-            return Result(_data([], []), warnings=[_another_fleet(ending.fleet, rest[0].fleet)])
+        victims, rest = _split(ledger, ending)
         work = _Work(ledger, settings, paths, ending, progress)
+        if rest and not victims and not must_ask(ledger, ending.scope, settings, paths):
+            return Result(_data([], []), warnings=[_another_fleet(ending.fleet, rest[0].fleet)])
         return work.end_some(victims) if serving(rest) else work.end_all(victims)
 
 
-def _split(known: list[NodeRecord], ending: Ending) -> tuple[list[NodeRecord], list[NodeRecord]]:
-    """The nodes that go, and those that stay."""
+def _without_ledger(
+    settings: Settings, paths: Paths, ending: Ending, progress: Progress, damage: LlmhostError | None
+) -> Result:
+    """Everything that runs here is stopped; what is rented is known by our installation's id."""
+    if damage is None and ending.nodes:
+        raise _no_such_node(ending.fleet, ending.nodes)
+    left = stop_all(paths, progress)
+    parting = Parting()
+    if must_ask(None, ending.scope, settings, paths):
+        parting = end_rented([], ending.scope, settings, paths, progress, "down")
+    result = Result(_data(list(parting.destroyed), list(parting.still_billing)))
+    _complain(result, [*parting.errors, *not_stopped(left), *([damage] if damage else [])])
+    return result
+
+
+def _split(ledger: Ledger, ending: Ending) -> tuple[list[NodeRecord], list[NodeRecord]]:
+    """The nodes that go, and those that stay. Raises UsageError for a name that is neither a node's nor that of something rented."""
+    known = ledger.nodes()
     ours = [node for node in known if ending.everything or node.fleet == ending.fleet]
-    unknown = sorted(set(ending.nodes) - {node.id for node in ours})
+    rented = {one.node_id for one in ledger.rentals.all(open_only=True) if ending.scope.has(one)}
+    unknown = sorted(set(ending.nodes) - {node.id for node in ours} - rented)
     if unknown:
-        raise UsageError(
-            f"fleet {ending.fleet!r} has no node {', '.join(unknown)}.", hint="llmhost status", code="no_such_node"
-        )
+        raise _no_such_node(ending.fleet, unknown)
     victims = [node for node in ours if not ending.nodes or node.id in ending.nodes]
     return victims, [node for node in known if node not in victims]
+
+
+def _no_such_node(fleet: str, names: tuple[str, ...] | list[str]) -> UsageError:
+    return UsageError(
+        f"fleet {fleet!r} has no node {', '.join(sorted(names))}.", hint="llmhost status", code="no_such_node"
+    )
 
 
 def _another_fleet(asked: str, up: str) -> str:
     return f"fleet {asked!r} is not up; fleet {up!r} is, and was left alone. To end that one: llmhost down --fleet {up}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Work:
     ledger: Ledger
     settings: Settings
     paths: Paths
     ending: Ending
     progress: Progress
+    troubles: list[LlmhostError] = field(default_factory=list)
 
     def end_all(self, victims: list[NodeRecord]) -> Result:
         """Nothing stays: forget it first, so that nobody starts it again, then stop the supervisor with everything under it.
 
-        What is on other machines is only forgotten when it is gone there. A ledger that cannot be written (a full disk) keeps nothing from
-        being stopped; it is the error then.
+        What is on other machines is only forgotten when it is gone there, and while something bills its watch stays. A ledger that cannot be
+        written (a full disk) keeps nothing from being stopped; it is the error then.
         """
-        trouble = self._write(lambda nodes: after_dismissal(nodes, {node.id for node in victims}), stays=False)
-        left = _stop_all(self.paths, self.progress)
-        return self._finish(victims, left, trouble)
+        watched = bool(self.ledger.rentals.all(open_only=True))
+        if watched:
+            self._drain(victims)
+        self._write(lambda nodes: after_dismissal(nodes, {node.id for node in victims}), stays=False)
+        left = self._leave_the_watch() if watched else stop_all(self.paths, self.progress)
+        parting = self._end_rented()
+        result = self._finish(victims, left, parting)
+        if watched and not self._still_open():
+            _complain(result, not_stopped(stop_all(self.paths, self.progress)))
+        return result
 
     def end_some(self, victims: list[NodeRecord]) -> Result:
         """Some stay: gateway and links are told, and go on without the others."""
@@ -118,75 +151,123 @@ class _Work:
                 desk = Desk(self.ledger, client, self.settings, self.paths, gateway_token(self.paths))
                 drain(desk, ids, self.progress)
                 dismiss(desk, ids)
-            return self._finish(victims, [], None)
-        trouble = self._write(lambda nodes: after_dismissal(nodes, ids), stays=True)
-        return self._finish(victims, [], trouble)
+        else:
+            self._write(lambda nodes: after_dismissal(nodes, ids), stays=True)
+        return self._finish(victims, [], self._end_rented())
 
-    def _finish(self, victims: list[NodeRecord], left: list[int], trouble: LlmhostError | None) -> Result:
+    def _drain(self, victims: list[NodeRecord]) -> None:
+        """What goes on over a link is let finish before the link is closed; trouble with that keeps nothing from being ended."""
+        ids = {node.id for node in serving(victims)}
+        if not ids or not is_running(self.paths):
+            return
+        with contextlib.suppress(LlmhostError):
+            with ensure_supervisor(self.paths, self.progress.note, module=SUPERVISOR) as client:
+                drain(self._desk(client), ids, self.progress, DRAIN_S)
+
+    def _leave_the_watch(self) -> list[int]:
+        """Gateway, links and whatever else runs here end; who watches what is rented stays until it is gone. The processes that remain."""
+        if not is_running(self.paths):
+            return stop_all(self.paths, self.progress)  # the rest of one that was killed
+        try:
+            with ensure_supervisor(self.paths, self.progress.note, module=SUPERVISOR) as client:
+                self.progress.phase("stop", "stopping the gateway and closing the links")
+                send(self._desk(client), [], None)
+        except LlmhostError as error:
+            self.progress.note(error.message)
+            return stop_all(self.paths, self.progress)
+        return []
+
+    def _desk(self, client: Any) -> Desk:
+        return Desk(self.ledger, client, self.settings, self.paths, gateway_token(self.paths))
+
+    def _end_rented(self) -> Parting:
+        if not must_ask(self.ledger, self.ending.scope, self.settings, self.paths):
+            return Parting()
+        mine = [one for one in self.ledger.rentals.all(open_only=True) if self.ending.scope.has(one)]
+        return end_rented(mine, self.ending.scope, self.settings, self.paths, self.progress, "down")
+
+    def _finish(self, victims: list[NodeRecord], left: list[int], parting: Parting) -> Result:
         elsewhere = [node for node in victims if node.provider == SSH]
         departures = {one.node.id: one for one in take_away(elsewhere, self.settings, self.paths, self.progress)}
         gone = {id for id, one in departures.items() if one.error is None or self.ending.force}
-        trouble = self._write(lambda nodes: [node for node in nodes if node.id not in gone], stays=True) or trouble
-        result = Result(_data([_ended(node, departures.get(node.id), left) for node in victims], []))
+        bills = {one.label for one in parting.open}
+        gone |= {one.id for one in victims if one.provider == VAST and one.spec.get(RENTAL) not in bills}
+        self._write(lambda nodes: [node for node in nodes if node.id not in gone], stays=True)
+        self._forget_terms()
+        rows = [_ended(node, departures.get(node.id), left) for node in victims if node.provider != VAST]
+        rows += [*parting.destroyed, *self._gone_before(victims, parting)]
+        result = Result(_data(rows, list(parting.still_billing)), warnings=list(parting.warnings))
         behind = [left_behind(one) for one in departures.values() if one.error is not None]
         if self.ending.force:
             result.warnings += [f"{error.message} It is forgotten here." for error in behind]
             behind = []
-        for error in [*_not_stopped(left), *behind, *([trouble] if trouble else [])]:
-            result.errors.append(error.as_dict())
-            result.exit_code = result.exit_code or error.exit_code
+        errors = [*self._with_watch(parting), *not_stopped(left), *behind, *self.troubles[:1]]
+        _complain(result, errors)
         return result
 
-    def _write(self, change: Change, *, stays: bool) -> LlmhostError | None:
+    def _gone_before(self, victims: list[NodeRecord], parting: Parting) -> list[dict[str, Any]]:
+        """Nodes whose machines were gone already: what they cost is said all the same."""
+        told = {row["label"] for row in parting.destroyed}
+        rows = []
+        for node in (node for node in victims if node.provider == VAST and node.spec.get(RENTAL) not in told):
+            rental = self.ledger.rentals.get(str(node.spec.get(RENTAL)))
+            rows.append(ended_row(node.id, rental, verified=rental is None or not rental.is_open))
+        return rows
+
+    def _with_watch(self, parting: Parting) -> list[LlmhostError]:
+        """The errors; where something may bill, with who goes on trying."""
+        if parting.open and self._watched():
+            parting.errors[0].message = f"{parting.errors[0].message.rstrip()} {ON_IT}"
+        return list(parting.errors)
+
+    def _watched(self) -> bool:
+        """Have the watch run; whether it does, and has a key to work with."""
+        from llmhost.providers.vast.key import find_key
+
+        try:
+            if find_key(self.settings) is None and not is_running(self.paths):
+                return False
+            with ensure_supervisor(self.paths, self.progress.note, module=SUPERVISOR) as client:
+                gateway = self.ledger.gateway()
+                send(self._desk(client), self.ledger.nodes() if gateway else [], gateway, keep=True)
+        except LlmhostError as error:
+            self.troubles.append(error)
+            return False
+        return True
+
+    def _still_open(self) -> list[Rental]:
+        try:
+            return self.ledger.rentals.all(open_only=True)
+        except LlmhostError:
+            return []
+
+    def _forget_terms(self) -> None:
+        """Of fleets that have nothing rented any more."""
+        with contextlib.suppress(LlmhostError):
+            rentals = self.ledger.rentals.all()
+            for fleet in {one.fleet for one in rentals} - {one.fleet for one in rentals if one.is_open}:
+                self.ledger.rentals.forget_terms(fleet)
+
+    def _write(self, change: Change, *, stays: bool) -> None:
         try:
             with self.ledger.transaction():
                 self.ledger.set_nodes(change(self.ledger.nodes()))
                 if not stays:
                     self.ledger.put_gateway(None)
         except LlmhostError as trouble:
-            return trouble
-        return None
+            self.troubles.append(trouble)
 
 
-def _stop_all(paths: Paths, progress: Progress) -> list[int]:
-    """Stop the supervisor, and clean up after one that was killed. The processes that still run."""
-    client = find_supervisor(paths)
-    if client is None:
-        left = end_holder(paths)
-    else:
-        progress.phase("stop", "stopping; requests in flight may finish first")
-        with client:
-            left = end_supervisor(client, timeout_s=STOP_S)
-    return left + _clean(paths)
-
-
-def _clean(paths: Paths) -> list[int]:
-    """After a supervisor that was killed: wait for its children, then remove its lock file and sockets, which nobody uses then."""
-    if not paths.supervisor_lock.exists():
-        return []
-    descriptor = lock.try_lock(paths.supervisor_lock)
-    if descriptor is None:
-        return []  # somebody has just started a new one
-    left = await_orphans(paths)
-    with contextlib.suppress(OSError):
-        for path in (paths.control_socket, *paths.runtime_dir.glob("*.sock")):
-            path.unlink(missing_ok=True)
-    lock.remove(paths.supervisor_lock, descriptor)
-    return left
-
-
-def _not_stopped(left: list[int]) -> list[LlmhostError]:
-    if not left:
-        return []
-    shown = ", ".join(map(str, left))
-    hint = f"kill -9 {shown.replace(',', '')}"
-    return [LlmhostError(f"processes {shown} did not end.", hint=hint, code="not_stopped")]
+def _complain(result: Result, errors: list[LlmhostError]) -> None:
+    for error in errors:
+        result.errors.append(error.as_dict())
+        result.exit_code = result.exit_code or error.exit_code
 
 
 def _ended(node: NodeRecord, departure: Departure | None, left: list[int]) -> dict[str, Any]:
     verified = not left and (departure is None or departure.error is None)
     kept = list(departure.kept) if departure else []
-    return {"id": node.id, "instance_id": None, "spent_usd": 0.0, "verified": verified, "kept": kept}
+    return {**ended_row(node.id, None, verified=verified), "kept": kept}
 
 
 def _data(destroyed: list[dict[str, Any]], still_billing: list[Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.fleet.desired import serving
+from llmhost.fleet.rented.books import Books, read_books
 from llmhost.supervisor import lock, logfile
 from llmhost.supervisor.client import SupervisorEnded, SupervisorSilent
 from llmhost.supervisor.launch import find_supervisor
@@ -23,7 +24,7 @@ SupervisorState = Literal["running", "stopping", "silent", "gone", "absent"]
 class Observed:
     """`supervisor` is `gone` when something should run and it does not, `absent` when nothing should. `why` explains the former.
 
-    `at_work` = an `up` over SSH, or a `down`, goes on just now.
+    `at_work` = an `up` elsewhere, or a `down`, goes on just now. `books` are of all fleets.
     """
 
     nodes: list[NodeRecord]
@@ -35,11 +36,18 @@ class Observed:
     gpu: dict[str, Any] | None = None
     why: str | None = None
     at_work: bool = False
+    books: Books = field(default_factory=Books)
 
 
 def observe(paths: Paths, fleet: str | None) -> Observed:
     """Look once. Raises what the ledger raises, and LlmhostError (`state_unsafe`) for a socket that is another user's."""
-    nodes, gateway = _recorded(paths, fleet)
+    nodes, gateway, books = _recorded(paths, fleet)
+    seen = _of_supervisor(paths, nodes, gateway)
+    seen.books = books
+    return seen
+
+
+def _of_supervisor(paths: Paths, nodes: list[NodeRecord], gateway: GatewayRecord | None) -> Observed:
     try:
         client = find_supervisor(paths, ANSWER_S)
         if client is None:
@@ -60,12 +68,12 @@ def links_of(reply: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {link["name"]: link for link in reversed(reply.get("links") or ())}
 
 
-def _recorded(paths: Paths, fleet: str | None) -> tuple[list[NodeRecord], GatewayRecord | None]:
+def _recorded(paths: Paths, fleet: str | None) -> tuple[list[NodeRecord], GatewayRecord | None, Books]:
     ledger = Ledger.open_existing(paths.ledger_file)
     if ledger is None:
-        return [], None
+        return [], None, Books()
     with ledger:
-        return ledger.nodes(fleet), ledger.gateway()
+        return ledger.nodes(fleet), ledger.gateway(), read_books(ledger, paths)
 
 
 def _without_supervisor(paths: Paths, nodes: list[NodeRecord], gateway: GatewayRecord | None) -> Observed:

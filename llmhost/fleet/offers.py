@@ -6,19 +6,20 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from llmhost.core import model_catalog
-from llmhost.core.errors import AuthenticationNeeded, LlmhostError, NothingSuitable, Unavailable, UsageError
+from llmhost.core.errors import AuthenticationNeeded, LlmhostError, Unavailable
 from llmhost.core.progress import Progress, SilentProgress
 from llmhost.core.rentals import MachineNote
 from llmhost.fleet import model_fit
 from llmhost.fleet.model_fit import Fit
 from llmhost.fleet.rented import gpu_names
+from llmhost.fleet.rented.no_offer import described, none_fits, none_there, why_not
 from llmhost.fleet.rented.ranking import Job, Priced, Ranking, Rejected, rank
 from llmhost.fleet.rented.relax import Relaxation, relaxations
 from llmhost.fleet.rented.request import RentWish
@@ -37,7 +38,6 @@ REHEARSAL_DISK_GB = 16.0
 UNKNOWN_MODEL_GB = 20.0
 # Answers, which are text, and what goes over SSH.
 UP_GB = 0.5
-SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,11 @@ class Survey:
     @property
     def refusal(self) -> LlmhostError | None:
         """Why nothing can be rented: NothingSuitable (`no_offer`) or UsageError (`unknown_gpu`); None = something can."""
-        return None if self.chosen else _refusal(self)
+        if self.chosen:
+            return None
+        if self.rejected:
+            return none_fits(self.wish, self.rejected, self.relax)
+        return none_there(self.wish, self.request.gpu)
 
     def require(self) -> Priced:
         """The best offer. Raises what `refusal` says."""
@@ -75,11 +79,17 @@ class Survey:
         return self.chosen[0]
 
     def as_dict(self) -> dict[str, Any]:
-        """`{"offers": […], "rejected": […], "wish": {…}, "relax": […], "fit": {…} or null, "credit_usd": number or null}`."""
+        """`{"offers": […], "rejected": […], "why_not": […], "wish": {…}, "relax": […], "fit": {…}|null, "credit_usd": number|null}`.
+
+        An offer is MarketOffer's fields and Priced's, a rejected one MarketOffer's and `reasons`: `[{"code", "text", "option"}]`; `why_not`
+        counts these. `wish` is OfferWish's fields with `model`, `backend` and `job`; `relax` as Relaxation.as_dict has it.
+        """
         return {
             "offers": [each.as_dict() for each in self.chosen],
             "rejected": [each.as_dict() for each in self.rejected],
-            "wish": asdict(self.wish) | {"model": self.request.model, "backend": self.request.backend, "job": asdict(self.job)},
+            "why_not": why_not(self.rejected),
+            "wish": asdict(self.wish)
+            | {"model": self.request.model, "backend": self.request.backend, "job": asdict(self.job)},
             "relax": [each.as_dict() for each in self.relax],
             "fit": asdict(self.fit) if self.fit else None,
             "credit_usd": self.credit_usd,
@@ -101,8 +111,8 @@ def survey(
     """
     progress, now = progress or SilentProgress(), now or datetime.now(UTC)
     wish, job = offer_wish(request, settings), job_of(request)
-    progress.phase("offers", f"search {market.name} for {described(wish)}")
-    offers = market.offers(wish)
+    progress.phase("offers", f"look for {described(wish)} on {market.name}")
+    offers = _found(market, wish, settings)
     _refuse_too_big(request, wish, offers)
     wish, ranking, notes = _ranked(request, offers, wish, job, machines, now)
     found = Survey(request, wish, job, ranking.chosen, ranking.rejected, notes=notes, credit_usd=_credit(market))
@@ -149,12 +159,17 @@ def fit_on(request: RentWish, offer: MarketOffer) -> Fit | None:
     return model_fit.fit(request.model, offer.vram_mb, request.context) if request.model else None
 
 
-def described(wish: OfferWish) -> str:
-    """`RTX 4090`, `H100 PCIE, H100 SXM or H100 NVL`, `any card`, `offer 123`."""
-    if wish.offer_id is not None:
-        return f"offer {wish.offer_id}"
-    *first, last = wish.gpus or ("any card",)
-    return f"{', '.join(first)} or {last}" if first else last
+def _found(market: Market, wish: OfferWish, settings: Settings) -> list[MarketOffer]:
+    """What the market has.
+
+    An offer cannot be asked for by its number (vast facts §1.5), and of everything the market shows the cheapest only: so where no card
+    was named, the offer is looked for among the default ones first.
+    """
+    if wish.offer_id is None:
+        return market.offers(wish)
+    places = [wish] if wish.gpus else [replace(wish, gpus=gpu_names.market_names(settings.gpu)), wish]
+    found = (offer for place in places for offer in market.offers(place) if offer.id == wish.offer_id)
+    return list(islice(found, 1))
 
 
 def _model_gb(request: RentWish) -> float:
@@ -166,7 +181,7 @@ def _model_gb(request: RentWish) -> float:
 
 def _refuse_too_big(request: RentWish, wish: OfferWish, offers: Sequence[MarketOffer]) -> None:
     """Where the largest card is too small, that is what is wrong, whatever else is."""
-    mine = [offer for offer in offers if wish.offer_id in (None, offer.id) and (not wish.gpus or offer.gpu in wish.gpus)]
+    mine = [offer for offer in offers if not wish.gpus or offer.gpu in wish.gpus]
     largest = max(mine, key=lambda offer: offer.vram_mb, default=None)
     if largest is not None:
         fit_on(request, largest)
@@ -181,74 +196,28 @@ def _ranked(
     now: datetime,
 ) -> tuple[OfferWish, Ranking, tuple[str, ...]]:
     ranking = rank(offers, wish, job, machines, now)
-    if ranking.chosen or request.min_reliability is not None:
+    found = len(ranking.chosen)
+    if found >= request.count or request.min_reliability is not None:
         return wish, ranking, ()
     lower = replace(wish, min_reliability=FALLBACK_RELIABILITY)
     second = rank(offers, lower, job, machines, now)
-    if not second.chosen:
+    if len(second.chosen) <= found:
         return wish, ranking, ()
-    note = f"nothing that fits has a reliability of {RELIABILITY}; these have {FALLBACK_RELIABILITY} or more."
+    fewer = f"only {found}" if found else "nothing"
+    note = f"{fewer} that fits has a reliability of {RELIABILITY}, so {FALLBACK_RELIABILITY} and more is taken."
     return lower, second, (note,)
 
 
 def _credit(market: Market) -> float | None:
-    """What is left to spend; a key that may only search does not see it, and offers are worth showing without."""
+    """What is left to spend; a key that may only search does not see it, and offers are worth showing without.
+
+    A key that is wrong is an error here, as the search alone may not need any.
+    """
     try:
         return market.account().credit_usd
-    except (Unavailable, AuthenticationNeeded):
+    except Unavailable:
         return None
-
-
-def _refusal(found: Survey) -> LlmhostError:
-    wish, written = found.wish, found.request.gpu
-    if not found.rejected:
-        return _nothing_there(wish, written)
-    return NothingSuitable(
-        f"no offer for {described(wish)} is as wished: {counted(found.rejected)}.",
-        hint="; ".join(each.text for each in found.relax[:SHOWN]) or _elsewhere(wish, "nothing that could be relaxed helps"),
-        code="no_offer",
-    )
-
-
-def _nothing_there(wish: OfferWish, written: str | None) -> LlmhostError:
-    if written and wish.offer_id is None and not gpu_names.is_known(written):
-        near = gpu_names.near_names(written)
-        meant = f"Did you mean --gpu {' or '.join(near)}?" if near else "Names are those of the market, such as RTX_4090, H100, L40S."
-        return UsageError(f"nobody offers a card called {written}, and none is known by that name.", hint=meant, code="unknown_gpu")
-    return NothingSuitable(
-        f"nobody offers {described(wish)} now.", hint=_elsewhere(wish, "see what else there is"), code="no_offer"
-    )
-
-
-def _elsewhere(wish: OfferWish, why: str) -> str:
-    cards = [name for name in gpu_names.at_least(wish.min_vram_mb) if not set(gpu_names.market_names(name)) & set(wish.gpus)]
-    return f"{why}: llmhost offers --gpu {cards[0]}" if cards else f"{why}: llmhost offers"
-
-
-def counted(rejected: Sequence[Rejected]) -> str:
-    """`12 too unreliable, 3 too dear`: each offer by everything against it, the most frequent first."""
-    counts = Counter(reason.code for each in rejected for reason in each.reasons)
-    return ", ".join(f"{number} {REASONS.get(code, code)}" for code, number in counts.most_common())
-
-
-REASONS = {
-    "other_offer": "other offers",
-    "gpu": "another card",
-    "gpus": "with several cards",
-    "not_rentable": "not to be had now",
-    "rented": "rented already",
-    "vram": "with too little graphics memory",
-    "cuda": "with too old a driver",
-    "no_port": "without an open port",
-    "memory": "with too little memory",
-    "down": "with too slow a line",
-    "static_ip": "without a fixed address",
-    "reliability": "too unreliable",
-    "trust": "not trusted enough",
-    "region": "elsewhere",
-    "price": "too dear",
-    "ends": "not for so long",
-    "disk": "with too small a disk",
-    "failed_lately": "failed here lately",
-    "same_machine": "on a machine that has a better one",
-}
+    except AuthenticationNeeded as error:
+        if error.code != "no_permission":
+            raise
+        return None

@@ -28,7 +28,10 @@ Action = Literal["create", "replace", "replace_gateway", "keep"]
 
 @dataclass(frozen=True, slots=True)
 class UpRequest:
-    """What was asked of `up`. None = whatever the settings say. `hosts` and `tunnel` (whether links and gateway are wanted) are for ssh."""
+    """What was asked of `up`. None = whatever the settings say.
+
+    `hosts` are for ssh, `tunnel` (whether links and gateway are wanted) for all other machines, `count` and `offer_id` for rented ones.
+    """
 
     provider: str | None = None
     fleet: str | None = None
@@ -38,6 +41,8 @@ class UpRequest:
     port: int | None = None
     hosts: HostWish = field(default_factory=HostWish)
     tunnel: bool = True
+    count: int | None = None
+    offer_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +108,6 @@ def which_provider(request: UpRequest, settings: Settings, nodes: list[NodeRecor
         return newest(nodes).provider, INHERITED
     if source == "default" and settings.hosts:
         return SSH, settings.source("hosts")
-    if provider not in (LOCAL, SSH):
-        raise UsageError(
-            f"provider {provider} comes in a later release; this one runs nodes on this machine and over SSH.",
-            hint="llmhost up --provider local",
-            code="later",
-        )
     return provider, source
 
 

@@ -50,9 +50,10 @@ def up_remote(plan: RemotePlan, settings: Settings, paths: Paths, visits: Visits
         with undone_here, work.undone_over_there():
             outcome = work.carry_out()
         # from here on nothing is undone: it serves
-        outcome.warnings += replaced(desk, plan.leaving, progress)
+        let_go = replaced(desk, plan.leaving, progress)
         result = work.result(outcome)
-        if started_here and not plan.tunnel:
+        let_go.into(result)
+        if started_here and not plan.tunnel and not ledger.rentals.all(open_only=True):
             end_supervisor(client)  # nothing runs here before `llmhost tunnel`
         return result
 

@@ -9,8 +9,11 @@ from llmhost.core.paths import Paths
 from llmhost.core.result import Result
 from llmhost.fleet.advice import advice
 from llmhost.fleet.desired import GATEWAY
+from llmhost.fleet.money_advice import money_advice
 from llmhost.fleet.observed import Observed, observe
+from llmhost.fleet.rented.inventory_view import age_s, orphans
 from llmhost.fleet.status_node import node_view
+from llmhost.fleet.status_rental import rental_view
 from llmhost.fleet.turn import is_taken
 
 if TYPE_CHECKING:
@@ -22,10 +25,14 @@ _NO_COUNTS = {"hits": None, "misses": None, "bypass": None}
 
 
 def status(settings: Settings, paths: Paths, fleet: str, refresh: bool = False) -> Result:
-    """The contract's `data`, and `supervisor`. `refresh` asks providers first; none of this release knows more than the supervisor does.
-
-    Raises LlmhostError when the ledger cannot be read.
+    """The contract's `data`, and `supervisor`. `refresh` asks the market first, where there is an account; what comes of that is a warning,
+    and the inventory keeps its age. Raises LlmhostError when the ledger cannot be read.
     """
+    warnings: list[str] = []
+    if refresh:
+        from llmhost.fleet.rented.refresh import refresh_inventory
+
+        warnings = refresh_inventory(settings, paths)
     seen = observe(paths, fleet)
     seen.at_work = is_taken(paths)
     gateway = seen.children.get(GATEWAY) if seen.nodes else None
@@ -39,21 +46,28 @@ def status(settings: Settings, paths: Paths, fleet: str, refresh: bool = False) 
         or dict.fromkeys(("total", "errors", "in_flight", "p50_ms", "p99_ms", "ttft_p50_ms")),
         "supervisor": _supervisor(seen),
     }
-    data["advice"] = advice(data, seen.nodes)
-    return Result(data)
+    data["advice"] = [*money_advice(fleet, data, seen), *advice(data, seen.nodes)]
+    return Result(data, warnings=warnings)
 
 
 def _fleet(fleet: str, seen: Observed) -> dict[str, Any]:
+    """Machines of one's own cost nothing; what is rented does, with a node on it or without."""
+    books = seen.books
+    standing, inventory = books.standing(fleet), books.inventory
+    bare = books.without_node(fleet, seen.nodes)
     nodes = [node_view(node, seen) for node in seen.nodes]
+    nodes += [rental_view(rental, books.now, at_work=seen.at_work) for rental in bare]
     return {
         "name": fleet,
-        "price_usd_per_hour": 0.0,  # neither this machine nor one of the user's own bills
-        "spent_usd": 0.0,
-        "budget_usd": None,
-        "lease_ends_at": None,
-        "inventory_age_s": None,
+        "price_usd_per_hour": round(standing.usd_per_hour, 6),
+        "spent_usd": round(standing.spent_usd, 6),
+        "budget_usd": standing.budget_usd,
+        "lease_ends_at": standing.terms.lease_ends_at if standing.terms else None,
+        "idle_since": books.idle_since.get(fleet),
+        "inventory_age_s": age_s(inventory, books.now),
+        "credit_usd": inventory.credit_usd,
         "nodes": nodes,
-        "orphans": [],
+        "orphans": orphans(inventory, books.rentals, books.installation),
     }
 
 

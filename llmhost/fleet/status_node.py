@@ -1,4 +1,4 @@
-"""One node in `status`: on this machine a process, over SSH what its link knows of it. Pure."""
+"""One node in `status`: on this machine a process, elsewhere what its link knows of it, and what a rented machine costs. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from llmhost.core.gpu import GpuFigures
 from llmhost.core.ledger import NodeRecord
-from llmhost.fleet.desired import DRAINING, INSTALLING, LEAVING, SSH, child_name, phase_of
+from llmhost.fleet.desired import DRAINING, INSTALLING, LEAVING, child_name, is_remote, phase_of
 from llmhost.fleet.observed import Observed
+from llmhost.fleet.status_rental import boot_reason, boot_state, money_of
 
 # What a child of the supervisor is to the contract's enumeration of node states, before its own word is heard.
 _NODE_STATES = {
@@ -36,20 +37,18 @@ def node_view(node: NodeRecord, seen: Observed) -> dict[str, Any]:
     part = part_of(node, seen)
     reading = (part or {}).get("reading") or {}
     model = reading.get("model") or {}
-    over_ssh = node.provider == SSH
+    over_ssh, rental = is_remote(node), seen.books.rental_of(node)
     return {
         "id": node.id,
         "provider": node.provider,
         "host": _host(node),
-        "instance_id": None,
         "state": _state(node, part, reading, seen),
         "model": model.get("id") or node.model,
         "context": model.get("context") or node.context,
         "backend": node.backend,
         "health": _health(node, part, reading, seen),
-        "price_usd_per_hour": 0.0,
         "uptime_s": reading.get("uptime_s") if over_ssh else _uptime(part),
-        "spent_usd": 0.0,
+        **money_of(rental, seen.books.now),
         **_gpu(node, reading, seen),
         "tokens_per_second": (reading.get("requests") or {}).get("tokens_per_second"),
         "in_flight": (reading.get("requests") or {}).get("in_flight"),
@@ -61,7 +60,7 @@ def node_view(node: NodeRecord, seen: Observed) -> dict[str, Any]:
 
 def part_of(node: NodeRecord, seen: Observed) -> dict[str, Any] | None:
     """What the supervisor has of a node: its process, or its link."""
-    return seen.links.get(node.id) if node.provider == SSH else seen.children.get(child_name(node.id))
+    return seen.links.get(node.id) if is_remote(node) else seen.children.get(child_name(node.id))
 
 
 def tunnel_view(node: NodeRecord, link: dict[str, Any] | None, seen: Observed) -> dict[str, Any]:
@@ -74,10 +73,12 @@ def tunnel_view(node: NodeRecord, link: dict[str, Any] | None, seen: Observed) -
 
 
 def _state(node: NodeRecord, part: dict[str, Any] | None, reading: dict[str, Any], seen: Observed) -> str:
-    phase = phase_of(node)
+    phase, rental = phase_of(node), seen.books.rental_of(node)
+    if rental is not None and (phase == INSTALLING or rental.state == "destroying"):
+        return boot_state(rental)
     if phase is not None:
         return _PHASES[phase]
-    if node.provider == SSH:
+    if is_remote(node):
         state = _OVER_LINK.get(part["state"], "unreachable") if part else "unreachable"
     elif part is None:
         return "unreachable" if seen.supervisor == "silent" else "failed"
@@ -93,7 +94,7 @@ def _health(
 ) -> dict[str, str | None]:
     components = (reading.get("backend") or {}).get("components") or {}
     return {
-        "ssh": _ssh_health(part) if node.provider == SSH else None,
+        "ssh": _ssh_health(part) if is_remote(node) else None,
         "ollama": components.get("ollama", "unknown") if node.backend == "ollama" else None,
         "model": _model_health(reading),
         "proxy": _proxy_health(node, part, seen),
@@ -105,7 +106,7 @@ def _ssh_health(link: dict[str, Any] | None) -> str:
 
 
 def _proxy_health(node: NodeRecord, part: dict[str, Any] | None, seen: Observed) -> str:
-    if node.provider == SSH:
+    if is_remote(node):
         return _PROXY_OVER_LINK.get(part["state"], "unknown") if part else "unknown"
     if part is None:
         return "unknown" if seen.supervisor == "silent" else "failed"
@@ -121,12 +122,15 @@ def _model_health(reading: dict[str, Any]) -> str:
 
 
 def _reason(node: NodeRecord, part: dict[str, Any] | None, reading: dict[str, Any], seen: Observed) -> str | None:
+    rental = seen.books.rental_of(node)
+    if rental is not None and (phase_of(node) == INSTALLING or rental.state == "destroying"):
+        return boot_reason(rental, at_work=seen.at_work)
     if phase_of(node) == INSTALLING:
         return GOES_ON if seen.at_work else _INTERRUPTED
     if phase_of(node) == LEAVING:
         return "it has still to be removed from its machine"
     if part is None:
-        return seen.why or ("its link is closed" if node.provider == SSH else "it is not running")
+        return seen.why or ("its link is closed" if is_remote(node) else "it is not running")
     if part["state"] == "up" and not reading.get("ready"):
         return (reading.get("backend") or {}).get("detail") or None
     reason: str | None = part.get("reason_text") or part["reason"]
@@ -150,8 +154,12 @@ def _uptime(child: dict[str, Any] | None) -> float | None:
 
 def _gpu(node: NodeRecord, reading: dict[str, Any], seen: Observed) -> dict[str, Any]:
     nothing: dict[str, Any] = dict.fromkeys(GpuFigures.__slots__)
-    if node.provider != SSH:
+    if not is_remote(node):
         return seen.gpu or nothing
     machine = node.spec.get("machine") or {}
-    known = {"gpu": machine.get("gpu"), "vram_total_mb": machine.get("vram_total_mb")}
+    rental = seen.books.rental_of(node)
+    known = {
+        "gpu": machine.get("gpu") or (rental.gpu if rental else None),
+        "vram_total_mb": machine.get("vram_total_mb"),
+    }
     return reading.get("gpu") or {**nothing, **known}

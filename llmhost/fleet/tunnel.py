@@ -11,11 +11,12 @@ from llmhost.core.ledger import GatewayRecord, Ledger
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.result import Result
-from llmhost.fleet.commit import Desk, gateway_token, hold, no_fleet, restart
-from llmhost.fleet.desired import LOCAL, SUPERVISOR, is_remote, serving
+from llmhost.fleet.commit import Desk, gateway_token, hold, no_fleet, restart, send
+from llmhost.fleet.desired import LOCAL, SUPERVISOR, VAST, is_remote, serving
 from llmhost.fleet.links import kick, link_failure
 from llmhost.fleet.observed import Observed, observe
 from llmhost.fleet.status import status
+from llmhost.supervisor.client import SupervisorClient
 from llmhost.supervisor.launch import end_supervisor, ensure_supervisor, find_supervisor, is_running
 
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ def open_tunnel(settings: Settings, paths: Paths, port: int | None, progress: Pr
 
 
 def close_tunnel(settings: Settings, paths: Paths, progress: Progress) -> Result:
-    """End gateway, links and supervisor; nodes on other machines run on, and `llmhost tunnel` opens the way to them again."""
+    """End gateway, links and supervisor; nodes on other machines run on, and `llmhost tunnel` opens the way to them again.
+
+    While anything is rented, the supervisor stays with the watch over it.
+    """
     seen = observe(paths, settings.fleet)
     here = [node.id for node in seen.nodes if node.provider == LOCAL]
     client = find_supervisor(paths)
@@ -63,8 +67,14 @@ def close_tunnel(settings: Settings, paths: Paths, progress: Progress) -> Result
     if client is not None:
         progress.phase("stop", "closing the links and the gateway; requests in flight may finish first")
         with client:
-            left = end_supervisor(client, timeout_s=STOP_S)
+            left = _close(client, settings, paths)
     warnings = [f"{', '.join(here)} ran on this machine and stopped with it."] if here and client else []
+    rented = [node.id for node in seen.nodes if node.provider == VAST]
+    if rented:
+        minutes = f"{settings.vast_contact_s / 60:.0f} minutes"
+        warnings.append(
+            f"{', '.join(rented)} bills on, and ends itself after {minutes} without a link. To end it now: llmhost down"
+        )
     result = Result({"stopped": client is not None, "left": left}, warnings=warnings)
     if left:
         shown = " ".join(map(str, left))
@@ -72,6 +82,17 @@ def close_tunnel(settings: Settings, paths: Paths, progress: Progress) -> Result
         result.errors.append(error.as_dict())
         result.exit_code = error.exit_code
     return result
+
+
+def _close(client: SupervisorClient, settings: Settings, paths: Paths) -> list[int]:
+    """The processes that still run."""
+    ledger = Ledger.open_existing(paths.ledger_file)
+    if ledger is not None:
+        with ledger:
+            if ledger.rentals.all(open_only=True):
+                send(Desk(ledger, client, settings, paths, gateway_token(paths)), [], None)
+                return []
+    return end_supervisor(client, timeout_s=STOP_S)
 
 
 def look_at_tunnel(settings: Settings, paths: Paths, *, complain: bool = False) -> Result:

@@ -46,7 +46,7 @@ def up(plan: Plan, settings: Settings, paths: Paths, progress: Progress) -> Resu
         with undone_on_failure(desk, progress, started_here=started_here):
             result = _carry_out(desk, plan, progress)
         # from here on nothing is undone: it serves
-        result.warnings += replaced(desk, plan.leaving, progress)
+        replaced(desk, plan.leaving, progress).into(result)
         seen = status(settings, paths, plan.fleet).data
         result.data |= {"nodes": seen["fleet"]["nodes"], "gateway": seen["gateway"]}
         return result

@@ -81,7 +81,8 @@ def prompt_too_long(tokens: int, window: int) -> ApiError:
 def model_unknown(model: str, served: str | None) -> ApiError:
     """404 that names the command that pulls the model."""
     serving = f" This server serves {served!r}." if served else ""
-    return ApiError(404, f"model {model!r} is not served here.{serving} To get it: llmhost up --model {model}")
+    ways = f"To get it: llmhost models pull {model}. To have it served instead: llmhost up --model {model}"
+    return ApiError(404, f"model {model!r} is not served here.{serving} {ways}")
 
 
 def overloaded(message: str, retry_after: float | None = None) -> ApiError:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmhost.core.errors import LlmhostError
-from llmhost.node import logs, operations, release
+from llmhost.node import logs, operations, presence, release
 from llmhost.node.layout import Layout
 from llmhost.node.ollama_models import installed
 from llmhost.node.operations import models_room, ollama_of, remove_model
@@ -63,7 +63,7 @@ def _answer(arguments: argparse.Namespace, layout: Layout) -> dict[str, Any] | N
         return remove_model(layout, arguments.model)
     if arguments.command == "pull":
         threading.Thread(target=_end_with_reader, name="reader", daemon=True).start()
-        puller = Puller(ollama_of(layout), arguments.model, _print, free=lambda: models_room(layout))
+        puller = Puller(ollama_of(layout), arguments.model, presence.telling(_print), free=lambda: models_room(layout))
         return {"done": True, "fetched": puller.run()}
     if arguments.command == "logs":
         _print_log(arguments, layout)
@@ -117,6 +117,7 @@ def main(argv: list[str]) -> int:
     arguments = _arguments(argv)
     layout = Layout(Path(os.path.abspath(arguments.folder.expanduser())))
     _settle_environment()
+    presence.note(arguments.command)
     try:
         answer = _answer(arguments, layout)
         if answer is not None:

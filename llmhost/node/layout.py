@@ -43,6 +43,11 @@ class Layout:
         return self.state_dir / "supervisor.json"
 
     @property
+    def python_file(self) -> Path:
+        """Which Python runs the node, for a rented machine's onstart script."""
+        return self.state_dir / "python"
+
+    @property
     def turn_file(self) -> Path:
         """Locked by whoever changes what runs."""
         return self.state_dir / "turn.lock"

@@ -7,6 +7,7 @@ writes down from which folder, beside its process id and birth.
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 
 import llmhost
@@ -31,6 +32,8 @@ def write_down(layout: Layout, pid: int) -> None:
     """What a full disk does not take costs no more than a supervisor that the next command replaces."""
     with contextlib.suppress(LlmhostError):
         save_json(layout.supervisor_file, {"pid": pid, "birth": birth_of(pid), "lib": own_lib()})
+    with contextlib.suppress(OSError):
+        layout.python_file.write_text(sys.executable)
 
 
 def running_lib(layout: Layout, pid: int) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from llmhost.core.errors import LlmhostError
 from llmhost.core.paths import Paths
-from llmhost.node import release
+from llmhost.node import early, release
 from llmhost.node.layout import Layout
 from llmhost.node.services import DRAIN_S, PROXY
 from llmhost.supervisor import lock
@@ -101,6 +101,7 @@ def ensure(layout: Layout) -> Found:
     One of another release is told to stop first, because it owns the Ollama that its proxy's answers come from. From then on new requests
     are refused (the gateway holds them for a while) and the answers under way are finished: so it begins, if it can, when there are none.
     """
+    early.end(layout)
     how = "started"
     client = find_supervisor(layout.paths, ANSWER_S)
     if client is not None:
@@ -130,6 +131,7 @@ def _in_flight(children: Iterable[dict[str, Any]]) -> int:
 
 def end(layout: Layout) -> list[int]:
     """Stop the supervisor and all it runs; the turn must be held. The processes that run even so."""
+    early.end(layout)
     paths = layout.paths
     client = find_supervisor(paths, ANSWER_S)
     left = []

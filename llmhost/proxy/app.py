@@ -84,23 +84,25 @@ def _add_probes(app: FastAPI, status: ServerStatus) -> None:
 def _add_models(app: FastAPI, pipeline: Pipeline) -> None:
     @app.get("/v1/models")
     async def models() -> Response:
-        served = pipeline.backend.model()
-        data = [_model(served, id) for id in _names(served)] if served else []
+        served = pipeline.backend.models()
+        data = [_model(model, id) for model in served for id in _names(model, main=model is served[0])]
         ids = [entry["id"] for entry in data] or [None]
         return json_reply({"data": data, "has_more": False, "first_id": ids[0], "last_id": ids[-1]})
 
     @app.get("/v1/models/{id:path}")
     async def model(id: str) -> Response:
-        served = pipeline.backend.model()
-        if served is None:
+        if pipeline.backend.model() is None:
             raise ApiError(503, "no model is loaded yet", retry_after=5)
-        return json_reply(_model(served, pipeline.requested_model({"model": id})))
+        target = await pipeline.target_of({"model": id})
+        assert target.info is not None, "known as soon as the main model is"
+        return json_reply(_model(target.info, target.name))
 
     @app.post("/v1/messages/count_tokens")
     async def count_tokens(request: Request) -> Response:
+        pipeline.activity.touch()
         body = parse(await read_body(request.receive, request.scope["llmhost.headers"]))
-        pipeline.requested_model(body)
-        count, exact = await pipeline.backend.count_tokens(body)
+        target = await pipeline.target_of(body)
+        count, exact = await pipeline.backend.count_tokens(body, target.other)
         return json_reply({"input_tokens": count}, headers={} if exact else {ESTIMATE_HEADER: "true"})
 
 
@@ -153,9 +155,9 @@ def _scope_of(raw: bytes) -> str:
     return str(scope)
 
 
-def _names(served: ModelInfo) -> list[str]:
-    # Claude Code's model picker shows only ids that begin with "claude" or "anthropic" (discovery facts §1.1).
-    return [served.id, f"anthropic/{served.id}"]
+def _names(served: ModelInfo, *, main: bool) -> list[str]:
+    # Claude Code's model picker shows only ids that begin with "claude" or "anthropic" (discovery facts §1.1): these mean the main one.
+    return [served.id, f"anthropic/{served.id}"] if main else [served.id]
 
 
 def _model(served: ModelInfo, id: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from llmhost.core.guard_files import Touch
 from llmhost.messages.answer import Answer, IncompleteAnswer, answer_of
 from llmhost.messages.errors import ApiError
 from llmhost.messages.frames import restarted
@@ -43,8 +44,9 @@ class MessagesRoute:
         self._pipeline = pipeline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        metrics = self._pipeline.metrics
-        exchange = _Exchange(scope, receive, send)
+        metrics, activity = self._pipeline.metrics, self._pipeline.activity
+        exchange = _Exchange(scope, receive, send, activity)
+        activity.touch()
         metrics.begin()
         try:
             await self._answer(exchange)
@@ -55,6 +57,7 @@ class MessagesRoute:
         except Exception as error:  # noqa: BLE001 - a bug is one failed request in the client's own error format
             await exchange.fail(unexpected(error))
         finally:
+            activity.touch()
             seconds = time.perf_counter() - exchange.began
             metrics.end(exchange.model, exchange.cache, exchange.outcome, seconds, exchange.first_token)
 
@@ -79,10 +82,11 @@ class MessagesRoute:
 class _Exchange:
     """One request and what is known of its answer so far."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, activity: Touch) -> None:
         self.headers: dict[bytes, bytes] = scope["llmhost.headers"]
         self.receive = receive
         self.send = send
+        self.activity = activity
         self.id = request_id()
         self.began = time.perf_counter()
         self.model = "unknown"
@@ -103,8 +107,8 @@ class _Exchange:
             await send_error(self.send, error, self._origin(), self.id)
 
     def learn(self, served: Served, pipeline: Pipeline) -> None:
-        model = pipeline.backend.model()
-        self.requested = served.model
+        model = served.target.info
+        self.requested = served.target.name
         self.model = model.id if model else "unknown"  # never the name the client sent: metrics labels stay few
         self.cache = served.cache
         self.origin = [(b"x-llmhost-cache", served.cache.encode())]
@@ -207,6 +211,7 @@ async def _relay_stream(exchange: _Exchange, listener: Listener) -> None:
     await _start_stream(exchange)
     while frames:
         await exchange.send({"type": "http.response.body", "body": frames, "more_body": True})
+        exchange.activity.touch()
         frames = await listener.more()
     if listener.gone:
         raise ClientGone

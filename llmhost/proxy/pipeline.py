@@ -7,9 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from llmhost.backends.base import Backend, Call
+from llmhost.backends.base import Backend, Call, ModelInfo
 from llmhost.cache.exact import ExactCache
 from llmhost.cache.policy import NOTHING, ExactPolicy, Permission
+from llmhost.core.guard_files import Touch
 from llmhost.core.server_config import ServerConfig
 from llmhost.messages.answer import Answer, IncompleteAnswer, answer_of, events
 from llmhost.messages.canonical import exact_key, raw_key
@@ -31,11 +32,21 @@ PASSING_STATUSES = frozenset({503, 529})
 REMEMBER_PASSING_S = 3.0
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which model a request means. `name` is what its answer calls it; `info` None = nothing is known of it yet; `other` = the name of a
+    model that is not the main one, or not known to be."""
+
+    name: str
+    info: ModelInfo | None = None
+    other: str | None = None
+
+
 @dataclass(slots=True)
 class Served:
     """How a request is answered: `answer` from the cache, or `listener` on a generation. `cache` is the value of x-llmhost-cache."""
 
-    model: str
+    target: Target
     cache: str
     answer: Answer | None = None
     listener: Listener | None = None
@@ -48,7 +59,7 @@ class Asked:
     body: dict[str, Any]
     raw: bytes
     headers: dict[bytes, bytes]
-    model: str
+    target: Target
     session: str | None
     key: str | None = None
     identity: str | None = None
@@ -62,6 +73,7 @@ class Pipeline:
         self.backend = backend
         self.cache = cache
         self.metrics = metrics
+        self.activity = Touch(config.activity_file)
         self._config = config
         self._policy = ExactPolicy(cache_sampled=config.cache.cache_sampled)
         self._tenant = hashlib.blake2b(config.token.encode(), digest_size=32, person=b"llmhost-tenant").digest()
@@ -71,39 +83,39 @@ class Pipeline:
 
     async def serve(self, body: dict[str, Any], raw: bytes, headers: dict[bytes, bytes]) -> Served:
         """Find or begin the answer. Raises ApiError (unknown model, a failure just remembered)."""
-        asked = self._ask(body, raw, headers)
+        asked = self._ask(body, raw, headers, await self.target_of(body))
         if asked.key is None:
-            return Served(asked.model, "bypass", listener=self._begin(asked))
+            return Served(asked.target, "bypass", listener=self._begin(asked))
         if asked.permission.join:
             self._raise_remembered(asked.key)
         if self.cache is None or not asked.permission.read:
             self._count_bypass()
-            return self._join(asked) or Served(asked.model, "bypass", listener=self._begin(asked))
+            return self._join(asked) or Served(asked.target, "bypass", listener=self._begin(asked))
         return self._join(asked) or await self._look_up(self.cache, asked)
 
     async def _look_up(self, cache: ExactCache, asked: Asked) -> Served:
         answer = await cache.lookup(asked.key or "")
         self.metrics.looked_up("hit" if answer else "miss", answer)
         if answer is not None:
-            return Served(asked.model, "exact", answer=answer)
+            return Served(asked.target, "exact", answer=answer)
         # an equal request may have come while the store was asked
-        return self._join(asked) or Served(asked.model, "miss", listener=self._begin(asked))
+        return self._join(asked) or Served(asked.target, "miss", listener=self._begin(asked))
 
     def _join(self, asked: Asked) -> Served | None:
         flight = self._flights.get(asked.key or "") if asked.permission.join else None
         if flight is None or not flight.joinable:
             return None
-        return Served(asked.model, "coalesced", listener=flight.listen())
+        return Served(asked.target, "coalesced", listener=flight.listen())
 
     def _count_bypass(self) -> None:
         if self.cache is not None:
             self.cache.bypassed()
             self.metrics.looked_up("bypass")
 
-    def _ask(self, body: dict[str, Any], raw: bytes, headers: dict[bytes, bytes]) -> Asked:
+    def _ask(self, body: dict[str, Any], raw: bytes, headers: dict[bytes, bytes], target: Target) -> Asked:
         session = session_of(body, headers)
-        asked = Asked(body, raw, headers, self.requested_model(body), session)
-        served = self.backend.model()
+        asked = Asked(body, raw, headers, target, session)
+        served = target.info
         if served is None or GATEWAY in headers:  # a gateway has looked, and joined, before it asked us
             return asked
         asked.identity = served.identity
@@ -112,17 +124,18 @@ class Pipeline:
         asked.permission = self._policy.permit(asked.key, body, session, control)
         return asked
 
-    def requested_model(self, body: dict[str, Any]) -> str:
-        """The name to echo. Aliases stand for the loaded model; any other unknown name is a 404."""
-        served = self.backend.model()
-        asked = body.get("model")
+    async def target_of(self, body: dict[str, Any]) -> Target:
+        """The model that is meant. Aliases stand for the main one; raises ApiError 404 for any other name that is not there."""
+        main, asked = self.backend.model(), body.get("model")
         if not asked:
-            return served.id if served else "default"
-        if served is None or asked.startswith(ALIAS_PREFIXES) or asked in self._config.model_names:
-            return str(asked)
-        if asked in (served.id, served.id.removesuffix(":latest")):
-            return str(asked)
-        raise model_unknown(asked, served.id)
+            return Target(main.id if main else "default", main)
+        name = str(asked)
+        if name.startswith(ALIAS_PREFIXES) or name in self._config.model_names or (main and main.is_called(name)):
+            return Target(name, main)
+        found = self.backend.find(name) or await self.backend.look_up(name)
+        if found is None and main is not None:
+            raise model_unknown(name, main.id)
+        return Target(name, found, found.id if found else name)
 
     def count_tokens_of(self, flight: Flight, model: str) -> None:
         """Put a generated answer's usage into the metrics."""
@@ -136,10 +149,10 @@ class Pipeline:
 
     def _begin(self, asked: Asked) -> Listener:
         backend, timing = self.backend, self._config.timing
-        estimate = backend.estimate(asked.body)
-        writer = EventWriter(asked.model, estimate, translates=backend.translates, heartbeat_s=timing.heartbeat)
+        estimate = backend.estimate(asked.body, asked.target.other)
+        writer = EventWriter(asked.target.name, estimate, translates=backend.translates, heartbeat_s=timing.heartbeat)
         texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in asked.headers.items()}
-        call = Call(asked.body, asked.raw, writer, texts, asked.session)
+        call = Call(asked.body, asked.raw, writer, texts, asked.session, asked.target.other)
         flight = Flight(call, backend, timing, lambda flight: self._landed(flight, asked))
         if asked.key is not None and asked.permission.join:
             self._flights[asked.key] = flight

@@ -71,6 +71,7 @@ class ServerStatus:
             "ready": self.ready(),
             "backend": {"kind": self.backend.kind, "node_id": self.backend.node_id, **asdict(health)},
             "model": asdict(model) if model else None,
+            "models": [asdict(each) for each in self.backend.models()],
             "cache": await self._cache(),
             "prefix": self._prefix(),
             "requests": self._pipeline.metrics.requests(),

@@ -44,6 +44,8 @@ class LinkSpec:
     and `remote_port` are where the node proxy listens over there (the port only where the transport needs one). `known_hosts` is the file
     with the pinned host key under `alias`. `identity` is a private key's file; None = only the agent. `agent` is the agent's socket
     (SSH_AUTH_SOCK of whoever asks: the supervisor's own environment has none). `probe` asks the node proxy how it is, through the link.
+    `beat` is a file over there (absolute, or relative to the remote home) that is rewritten with each heartbeat where its folder exists;
+    None = no file.
     """
 
     name: str
@@ -58,6 +60,7 @@ class LinkSpec:
     remote_port: int | None = None
     transport: str = "openssh"
     ssh_program: str = "ssh"
+    beat: str | None = None
     timing: LinkTiming = field(default_factory=LinkTiming)
 
     def as_dict(self) -> dict[str, Any]:

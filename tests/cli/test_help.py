@@ -25,7 +25,7 @@ HEAVY = (
 )
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["--json", "--version"], ["stauts"], ["offers"]])
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["--json", "--version"], ["stauts"], ["scale"]])
 def test_the_cheap_answers_import_nothing_heavy(args):
     loaded = modules_after(*args)
     assert loaded.isdisjoint(HEAVY), loaded.intersection(HEAVY)

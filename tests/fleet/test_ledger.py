@@ -130,6 +130,8 @@ def test_a_file_of_the_first_format_is_read(path, opening):
         ledger.put_node(NODE)
         ledger.put_gateway(GatewayRecord(8123, True))
     connection = sqlite3.connect(path)
+    for table in ("rentals", "terms", "inventory", "machines"):
+        connection.execute(f"DROP TABLE {table}")
     connection.execute("ALTER TABLE gateway DROP COLUMN server")
     connection.execute("PRAGMA user_version = 1")
     connection.close()

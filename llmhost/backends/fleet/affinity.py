@@ -16,11 +16,14 @@ PLACEMENTS_KEPT = 4096  # conversations; what was not heard of for so long is no
 ACTIVE_S = 600.0  # a user who reads and thinks comes back within that time
 
 
-def conversation_key(session: str | None, agent: str | None) -> str | None:
-    """The name of a conversation; None without a session. A subagent has a prompt of its own, so it is a conversation of its own."""
+def conversation_key(session: str | None, agent: str | None, model: str | None = None) -> str | None:
+    """The name of a conversation; None without a session. A subagent has a prompt of its own, so it is a conversation of its own; and so is
+
+    what is asked of another model than the main one (`model`).
+    """
     if session is None:
         return None
-    return f"{session}\n{agent}" if agent else session
+    return "\n".join((session, *filter(None, (agent, model and f"model {model}"))))
 
 
 def weight(key: bytes, node: str) -> int:

@@ -52,29 +52,39 @@ class FleetBackend:
     def model(self) -> ModelInfo | None:
         return self._members.model
 
+    def models(self) -> list[ModelInfo]:
+        return self._members.models()
+
+    def find(self, name: str) -> ModelInfo | None:
+        return self._members.find(name)
+
+    async def look_up(self, name: str) -> ModelInfo | None:
+        """What the nodes have is known to within seconds: nothing more is asked of them here."""
+        return self.find(name)
+
     def health(self) -> BackendHealth:
         return fleet_health(self._members)
 
-    def estimate(self, body: dict[str, Any]) -> int:
+    def estimate(self, body: dict[str, Any], model: str | None = None) -> int:
         parts = (body.get("system"), body.get("tools"), body["messages"])
         return sum(len(orjson.dumps(part)) for part in parts if part) // BYTES_PER_TOKEN
 
-    async def count_tokens(self, body: dict[str, Any]) -> tuple[int, bool]:
-        """By any node: a count leaves no trace in an engine, so it is bound to none."""
-        return await self._trip(body, None).count(orjson.dumps(body))
+    async def count_tokens(self, body: dict[str, Any], model: str | None = None) -> tuple[int, bool]:
+        """By any node that has the model: a count leaves no trace in an engine, so it is bound to none."""
+        return await self._trip(body, None, model).count(orjson.dumps(body))
 
     async def generate(self, call: Call) -> AsyncIterator[bytes]:
         """The frames of the node that answers; accepted with its first content. Raises ApiError."""
-        model = self._members.model if len(self._members) > 1 else None
-        ask = Ask.of(call, model.identity if model else None)
-        conversation = conversation_key(call.session, call.headers.get(AGENT_HEADER))
-        async with aclosing(self._trip(call.body, conversation).frames(ask, call)) as frames:
+        model = self._members.find(call.model) if call.model else self._members.model
+        ask = Ask.of(call, model.identity if model and len(self._members) > 1 else None)
+        conversation = conversation_key(call.session, call.headers.get(AGENT_HEADER), call.model)
+        async with aclosing(self._trip(call.body, conversation, call.model).frames(ask, call)) as frames:
             async for frame in frames:
                 yield frame
 
-    def _trip(self, body: dict[str, Any], conversation: str | None) -> Trip:
+    def _trip(self, body: dict[str, Any], conversation: str | None, model: str | None) -> Trip:
         key = conversation.encode() if conversation else _beginning(body)
-        return Trip(self._members, self._placements, key, conversation, self._hold)
+        return Trip(self._members, self._placements, key, conversation, self._hold, model)
 
 
 def _beginning(body: dict[str, Any]) -> bytes:

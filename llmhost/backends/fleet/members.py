@@ -29,6 +29,7 @@ class Members:
         self._nodes: dict[str, NodeBackend] = {}
         self._started = False
         self._model: ModelInfo | None = None
+        self._others: dict[str, ModelInfo] = {}  # by name in small letters
         self._left = PrefixReuse()  # of nodes that are gone
         self._changed = asyncio.Event()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -72,6 +73,19 @@ class Members:
         """What the fleet serves: the model of most nodes, on a tie that of the first. A node with another gets no work."""
         return self._model
 
+    def models(self) -> list[ModelInfo]:
+        """All that some node can be asked for, the fleet's own first; of several that share a name the one that most nodes have."""
+        return [*([self._model] if self._model else []), *(self._others[name] for name in sorted(self._others))]
+
+    def find(self, name: str) -> ModelInfo | None:
+        """The one of that name."""
+        return next((model for model in self.models() if model.is_called(name)), None)
+
+    def has_any(self, name: str) -> bool:
+        """Whether a node that is at work has the model, be it away just now; True also while a node has not said what it has."""
+        at_work = [node for node in self._nodes.values() if not node.config.draining]
+        return any(not node.watch.models or any(one.is_called(name) for one in node.watch.models) for node in at_work)
+
     def reuse(self) -> PrefixReuse:
         """Summed over the nodes."""
         parts = [self._left, *(node.watch.reuse for node in self._nodes.values())]
@@ -83,10 +97,10 @@ class Members:
             async with asyncio.timeout(within):
                 await self._changed.wait()
 
-    def views(self) -> list[NodeView]:
-        """What the router is to know of them."""
+    def views(self, name: str | None = None) -> list[NodeView]:
+        """What the router is to know of them for a request that wants the model of that name; None = the fleet's own."""
         now = asyncio.get_running_loop().time()
-        return [self._view(node, now) for node in self._nodes.values()]
+        return [self._view(node, now, name) for node in self._nodes.values()]
 
     def readings(self) -> list[NodeReading]:
         return [node.reading(self.detail(node)) for node in self._nodes.values()]
@@ -128,7 +142,7 @@ class Members:
         task.add_done_callback(self._retiring.discard)
 
     def _looked(self) -> None:
-        self._model = self._elected()
+        self._model, self._others = self._elected(), self._elected_others()
         for node in self._nodes.values():
             node.note_state(self._state(node))
         self._changed.set()
@@ -136,14 +150,24 @@ class Members:
 
     def _elected(self) -> ModelInfo | None:
         nodes = [node for node in self._nodes.values() if node.watch.model is not None]
+        return _majority([node.watch.model for node in self._in_office(nodes) if node.watch.model is not None])
+
+    def _elected_others(self) -> dict[str, ModelInfo]:
+        found: dict[str, list[ModelInfo]] = {}
+        for node in self._in_office([node for node in self._nodes.values() if node.watch.models]):
+            for one in node.watch.models:
+                found.setdefault(one.id.casefold(), []).append(one)
+        elected = {name: model for name, several in found.items() if (model := _majority(several)) is not None}
+        if self._model is not None:
+            elected.pop(self._model.id.casefold(), None)
+        return elected
+
+    @staticmethod
+    def _in_office(nodes: list[NodeBackend]) -> list[NodeBackend]:
+        """Those with a say in what is served: the ones at work, and not lost for long; the others only where there are no such."""
         at_work = [node for node in nodes if not node.config.draining and node.config.trouble is None]
         present = [node for node in at_work if node.watch.lost_for < FORGOTTEN_AFTER_S]
-        models = [node.watch.model for node in present or at_work or nodes if node.watch.model is not None]
-        counts = Counter(model.identity for model in models)
-        if not counts:
-            return None
-        winner = max(counts, key=counts.__getitem__)  # the first of equals, in the order of the nodes
-        return min((model for model in models if model.identity == winner), key=lambda model: model.context)
+        return present or at_work or nodes
 
     def _state(self, node: NodeBackend) -> str:
         watch, config = node.watch, node.config
@@ -157,31 +181,48 @@ class Members:
             return "loading"
         return "degraded" if watch.health.state != "ok" or self.has_other_model(node) else "ready"
 
-    def _view(self, node: NodeBackend, now: float) -> NodeView:
-        fitness, watch = self._fitness(node, now), node.watch
+    def _view(self, node: NodeBackend, now: float, name: str | None) -> NodeView:
+        serves = self._serves(node, name)
+        fitness, watch = self._fitness(node, now) if serves else Fitness.NONE, node.watch
         return NodeView(
             node.config.id,
             fitness,
             node.in_flight,
             node.config.parallel,
-            returning=self._serves(node) and watch.lost in COMING_BACK and watch.lost_for < PATIENCE_S,
-            hopeful=self._serves(node) and fitness is Fitness.NONE and self._may_become_fit(watch),
+            returning=serves and watch.lost in COMING_BACK and watch.lost_for < PATIENCE_S,
+            hopeful=serves and fitness is Fitness.NONE and self._may_become_fit(watch),
         )
 
     def _fitness(self, node: NodeBackend, now: float) -> Fitness:
         watch = node.watch
-        if not self._serves(node) or watch.lost is not None:
+        if watch.lost is not None:
             return Fitness.NONE
         if watch.health.state == "ok":
             return Fitness.READY if node.breaker.allows(now) else Fitness.BROKEN
         return Fitness.FAILED if watch.health.state == "failed" else Fitness.NONE
 
-    def _serves(self, node: NodeBackend) -> bool:
-        """Whether it would be asked if it were well."""
-        return not (node.config.draining or node.config.trouble is not None or self.has_other_model(node))
+    def _serves(self, node: NodeBackend, name: str | None) -> bool:
+        """Whether it would be asked for that model if it were well."""
+        if node.config.draining or node.config.trouble is not None:
+            return False
+        if name is None:
+            return not self.has_other_model(node)
+        wanted = self.find(name)
+        if wanted is None or not node.watch.models:
+            return not node.watch.models  # it has not said yet what it has
+        return any(one.identity == wanted.identity for one in node.watch.models)
 
     @staticmethod
     def _may_become_fit(watch: NodeWatch) -> bool:
         if watch.lost == "dropped":
             return watch.lost_so_for < DROPPED_HOLD_S
         return watch.lost in COMING_BACK or (watch.lost is None and watch.health.state == "starting")
+
+
+def _majority(models: list[ModelInfo]) -> ModelInfo | None:
+    """The model that most have, with the smallest window of theirs; the first of equals, in the order of the nodes."""
+    counts = Counter(model.identity for model in models)
+    if not counts:
+        return None
+    winner = max(counts, key=counts.__getitem__)
+    return min((model for model in models if model.identity == winner), key=lambda model: model.context)

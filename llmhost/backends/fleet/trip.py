@@ -18,7 +18,7 @@ from llmhost.backends.fleet.members import Members
 from llmhost.backends.fleet.refusals import refusal
 from llmhost.backends.fleet.router import NONE_ACTIVE, choose
 from llmhost.backends.node import Ask, NodeBackend
-from llmhost.messages.errors import ApiError
+from llmhost.messages.errors import ApiError, model_unknown
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +29,23 @@ LOOK_AGAIN_S = 0.25  # while waiting: what is worth waiting for changes with tim
 
 
 class Trip:
-    """The tries of one request. `conversation` None: it has none, `key` only breaks ties."""
+    """The tries of one request. `conversation` None: it has none, `key` only breaks ties. `model`: see `Call`."""
 
     def __init__(
-        self, members: Members, placements: Placements, key: bytes, conversation: str | None, hold_s: float
+        self,
+        members: Members,
+        placements: Placements,
+        key: bytes,
+        conversation: str | None,
+        hold_s: float,
+        model: str | None = None,
     ) -> None:
         self._members = members
         self._placements = placements
         self._key = key
         self._conversation = conversation
         self._hold = hold_s
+        self._model = model
         self._loop = asyncio.get_running_loop()
         self._until: float | None = None
         self._spent: set[str] = set()
@@ -99,7 +106,7 @@ class Trip:
         """The node to ask now. Raises ApiError: what the nodes said, or that there is none."""
         while True:
             placed = self._placements.of(self._conversation) if self._conversation else None
-            views = self._members.views()
+            views = self._members.views(self._model)
             bound = self._conversation is not None
             active = self._placements.active() if bound and placed is None else NONE_ACTIVE
             choice = choose(views, self._key, placed=placed, bound=bound, spent=self._spent, active=active)
@@ -127,6 +134,9 @@ class Trip:
             return max(answered, key=lambda error: (error.retry_after is not None, error.status))
         if any(failure.kind == "silent" for failure in self._failures):
             return self._failures[-1].error
+        if self._model is not None and len(self._members) and not self._members.has_any(self._model):
+            ours = self._members.model
+            return model_unknown(self._model, ours.id if ours else None)
         return refusal(self._members)
 
     def _begin(self, node: NodeBackend) -> float:

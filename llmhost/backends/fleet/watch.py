@@ -43,11 +43,19 @@ def _plausible(model: ModelInfo) -> ModelInfo:
     return model
 
 
+def _others(told: Any, main: ModelInfo | None) -> tuple[ModelInfo, ...]:
+    """The models a node can be asked for, the main one first; a node of an older release tells only that one."""
+    known = ModelInfo.__dataclass_fields__
+    listed = [_plausible(ModelInfo(**{k: v for k, v in one.items() if k in known})) for one in told or ()]
+    return (*((main,) if main else ()), *(one for one in listed if main is None or one.id != main.id))
+
+
 class NodeWatch:
-    """Model, health and prefix reuse of one node proxy. `on_look` is called after every look, whether or not something changed."""
+    """Models, health and prefix reuse of one node proxy. `on_look` is called after every look, whether or not something changed."""
 
     def __init__(self, upstream: Upstream, node_id: str, on_look: Callable[[], None]) -> None:
         self.model: ModelInfo | None = None
+        self.models: tuple[ModelInfo, ...] = ()  # all it can be asked for, the main one first
         self.health = BackendHealth("starting", "the node proxy has not answered yet", retry_after=STARTING_RETRY_S)
         self.reuse = PrefixReuse()
         self.lost: How | None = "refused"  # None: it answers
@@ -138,6 +146,7 @@ class NodeWatch:
         backend = status["backend"]
         state: HealthState = "ok" if status["ready"] else backend["state"] if backend["state"] != "ok" else "starting"
         self.model = _plausible(ModelInfo(**{k: v for k, v in model.items() if k in known})) if model else self.model
+        self.models = _others(status.get("models"), self.model)
         self._time_the_load(state)
         if self.lost is not None and state == "ok":
             log.info("node %s is ready", self._node_id)

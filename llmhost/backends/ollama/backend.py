@@ -1,291 +1,166 @@
-"""Backend `ollama`: requests of the Messages API, answered by an Ollama server."""
+"""Backend `ollama`: requests of the Messages API, answered by an Ollama server.
+
+One of its models is the main one: it is kept loaded, and answers whatever does not name another. Any other that is installed answers what
+names it, loaded on demand beside the main one, or, where memory has not room for both, in its place for as long as nobody asks for the
+main one. Each has a window, an identity and books of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import orjson
-
 from llmhost.backends.base import BackendHealth, Call, ModelInfo, PrefixReuse
-from llmhost.backends.http import Response, Upstream, UpstreamError, error_text
-from llmhost.backends.ollama.care import CLOSE_S, PROBE_S, Asked, CalledBack, Care
-from llmhost.backends.ollama.codec import Codec, Decoder, Encoded, LoadedModel, Outcome
+from llmhost.backends.http import Upstream
+from llmhost.backends.ollama import catalog
 from llmhost.backends.ollama.codec_chat import ChatCodec
-from llmhost.backends.ollama.engine import HOLD_S, LOOK_S, POLL_S, Engine
-from llmhost.backends.ollama.failures import api_error, gone, unfinished
-from llmhost.backends.ollama.gate import Gate
-from llmhost.backends.ollama.prefixes import FIRST_GUESS, PrefixBook
-from llmhost.backends.ollama.served import model_info, stop_reason
+from llmhost.backends.ollama.hall import Hall
+from llmhost.backends.ollama.one_model import OneModel, first_guess
+from llmhost.backends.ollama.pace import Pace
+from llmhost.backends.ollama.shelf import Shelf
 from llmhost.core.server_config import BackendConfig, Timing
 from llmhost.messages.documents import PdfShelf
-from llmhost.messages.errors import ApiError, prompt_too_long
-from llmhost.messages.prompt import Prompt
-from llmhost.messages.prompt_build import build_prompt
-from llmhost.messages.prompt_tools import canonical_json
-from llmhost.messages.writer import usage
+from llmhost.messages.errors import model_unknown
 
-# Kept between `estimate` and `generate` of the same request.
-BUILT_KEPT = 8
-BUILT_MAX_BYTES = 2_000_000
-# For an answer to begin. A prompt may take a slow CPU longer; but the engine reads on, so that asking again costs nothing.
-SILENT_S = 300.0
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A request ready to be sent, for one loaded model."""
-
-    body: dict[str, Any]
-    model: LoadedModel
-    prompt: Prompt
-    encoded: Encoded
-    stream: bool
+# Beside the main one. Each is looked at every few seconds; of more, those that are not in memory and not asked for are let go of.
+OTHERS_KEPT = 4
 
 
 class OllamaBackend:
-    """See `llmhost.backends.base.Backend`.
-
-    Seconds: `poll_s` between looks at Ollama, `look_s` at most for one, `hold_s` at most that a request waits for a load; `probe_s`,
-    `close_s`: see `Care`; `silent_s` without the beginning of an answer after which Ollama is checked.
-    """
+    """See `llmhost.backends.base.Backend`. `pace`: seconds, see `Pace`."""
 
     kind = "ollama"
     translates = True
 
-    def __init__(
-        self,
-        config: BackendConfig,
-        timing: Timing,
-        *,
-        poll_s: float = POLL_S,
-        look_s: float = LOOK_S,
-        hold_s: float = HOLD_S,
-        probe_s: float = PROBE_S,
-        close_s: float = CLOSE_S,
-        silent_s: float = SILENT_S,
-    ) -> None:
+    def __init__(self, config: BackendConfig, timing: Timing, **pace: float) -> None:
         if not config.url:
             raise ValueError("backend ollama needs Ollama's url")
         self.node_id = config.node_id
-        self.reuse = PrefixReuse()
+        self._config = config
+        self._pace = Pace(**pace)
         self._upstream = Upstream(config.url, config.token)
-        self._book = PrefixBook(slots=config.parallel)
-        self._probe_s = probe_s
-        self._silent_s = silent_s
-        self._engine = Engine(
-            self._upstream, config, self._book.forget, self._give_up, poll_s=poll_s, look_s=look_s, hold_s=hold_s
-        )
-        self._care = Care(self._upstream, self._engine, probe_s=probe_s, hold_s=hold_s, close_s=close_s)
-        self._codec: Codec = ChatCodec()
-        self._gate = Gate()
-        self._parallel = config.parallel
+        self._hall = Hall(self._pace.grace_s)
         self._pdfs = PdfShelf()
-        self._built: OrderedDict[int, Built] = OrderedDict()
-        self._watch: asyncio.Task[None] | None = None
+        self._shelf = Shelf(self._upstream, config, ChatCodec.name)
+        self._main = self._one(config, standing=True)
+        self._others: dict[str, OneModel] = {}  # by full name, the one asked for last at the end
+        self._left = PrefixReuse()  # of those that were let go of
+        self._work: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self._watch = asyncio.create_task(self._engine.run())
-        self._care.doubt()  # whoever used this Ollama before may have been killed in the middle of an answer
+        await self._main.start()
+        self._keep(asyncio.create_task(self._shelf.watch(self._pace.poll_s)))
 
     async def aclose(self) -> None:
-        await self._care.aclose()
-        if self._watch is not None:
-            self._watch.cancel()
+        for task in list(self._work):
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._watch
+                await task
+        await asyncio.gather(*(one.aclose() for one in (self._main, *self._others.values())))
         await self._upstream.aclose()
 
+    @property
+    def reuse(self) -> PrefixReuse:
+        parts = [self._left, self._main.reuse, *(one.reuse for one in self._others.values())]
+        return PrefixReuse(sum(part.prompt_tokens for part in parts), sum(part.reused_tokens for part in parts))
+
     def model(self) -> ModelInfo | None:
-        return model_info(self._engine.loaded, self._codec.name) if self._engine.loaded else None
+        return self._latest(self._main)
+
+    def models(self) -> list[ModelInfo]:
+        main = self.model()
+        if main is None:
+            return []
+        others = [self._as_loaded(info) for info in self._shelf.models()]
+        return [main, *sorted((info for info in others if info.id != main.id), key=lambda info: info.id)]
+
+    def find(self, name: str) -> ModelInfo | None:
+        main = self.model()
+        if main is not None and catalog.is_same(main.id, name):
+            return main
+        found = self._shelf.find(name)
+        return self._as_loaded(found) if found else None
+
+    async def look_up(self, name: str) -> ModelInfo | None:
+        if self.find(name) is None:
+            await self._shelf.refresh()
+        return self.find(name)
 
     def health(self) -> BackendHealth:
-        return self._engine.health
+        return self._main.health()
 
-    def estimate(self, body: dict[str, Any]) -> int:
-        loaded = self._engine.loaded
-        if loaded is None:
-            parts = (body.get("system"), body.get("tools"), body["messages"])
-            return round(sum(len(canonical_json(part)) for part in parts if part) * FIRST_GUESS)
-        built = self._build(body, loaded)
-        if len(built.encoded.body) <= BUILT_MAX_BYTES:
-            self._built[id(body)] = built
-        while len(self._built) > BUILT_KEPT:
-            self._built.popitem(last=False)
-        return self._book.estimate(built.encoded)
+    def estimate(self, body: dict[str, Any], model: str | None = None) -> int:
+        one = self._known(model)
+        return one.estimate(body) if one else first_guess(body)
 
-    async def count_tokens(self, body: dict[str, Any]) -> tuple[int, bool]:
+    async def count_tokens(self, body: dict[str, Any], model: str | None = None) -> tuple[int, bool]:
         """Exact for a prompt that Ollama has counted; it has no endpoint that counts without reading, so else an estimate."""
-        if self._engine.loaded is None:
-            return self.estimate(body), False
-        built = await self._prepared(body)
-        counted = self._book.counted(built.encoded)
-        return (self._book.estimate(built.encoded), False) if counted is None else (counted, True)
+        one = self._known(model)  # a count is no reason to load anything
+        return await one.count_tokens(body) if one else (first_guess(body), False)
 
     async def generate(self, call: Call) -> AsyncIterator[bytes]:
-        """The frames of one answer. A request without tools steps back for one with."""
-        built = await self._accepted(call)
-        # An answer taken whole is silent until its end; and asking a second time is enough to be rid of whatever hung.
-        patience = self._silent_s if built.stream else None
-        async with self._gate.passing(main=bool(built.prompt.tools)):
-            while True:
-                while not self._care.certain or built.model is not self._engine.loaded:
-                    await self._care.certainty()
-                    built = await self._accepted(call)
-                try:
-                    async with aclosing(self._answer(call, built, patience)) as frames:
-                        async for frame in frames:
-                            yield frame
-                    return
-                except CalledBack:
-                    patience = None
+        """The frames of one answer, by the model that the call names."""
+        one = self._main if call.model is None else await self._named(call.model)
+        async with aclosing(one.generate(call)) as frames:  # type: ignore[type-var]
+            async for frame in frames:
+                yield frame
 
-    async def _accepted(self, call: Call) -> Built:
-        built = await self._prepared(call.body)
-        call.served = model_info(built.model, self._codec.name).identity
-        self._refuse_overflow(built)
-        return built
+    async def _named(self, name: str) -> OneModel:
+        """Raises ApiError 404 for what is not installed, and what the main model raises while Ollama is not there."""
+        if not self._shelf.known:
+            await self._main.once_ready()  # which Ollama has to be there for
+        known = self._known(name)
+        found = await self.look_up(name)
+        if found is None:
+            if known is not None and known is not self._main:
+                self._let_go(known)
+            main = self.model()
+            raise model_unknown(name, main.id if main else None)
+        return known or self._another(found.id)
 
-    async def _prepared(self, body: dict[str, Any]) -> Built:
-        loaded = await self._engine.model()
-        built = self._built.pop(id(body), None)
-        if built is None or built.body is not body or built.model is not loaded:
-            built = self._build(body, loaded)
-        read: dict[str, str] = {}
+    def _known(self, name: str | None) -> OneModel | None:
+        if name is None or (self._main.name and catalog.is_same(self._main.name, name)):
+            return self._main
+        return self._others.get(catalog.full_name(name).casefold())
 
-        def text_of(data: str) -> str | None:
-            # what this request has read stays with it: the shelf may have to make room meanwhile
-            if data not in read and (known := self._pdfs.get(data)) is not None:
-                read[data] = known
-            return read.get(data)
+    def _another(self, name: str) -> OneModel:
+        for idle in [one for one in self._others.values() if one.is_idle][
+            : max(0, len(self._others) + 1 - OTHERS_KEPT)
+        ]:
+            self._let_go(idle)
+        log.info("%s is asked for beside %s", name, self._main.name)
+        one = self._one(replace(self._config, model=name), standing=False)
+        self._others[catalog.full_name(name).casefold()] = one
+        one.begin()
+        return one
 
-        while built.prompt.unread:
-            for data in built.prompt.unread:
-                read[data] = await asyncio.to_thread(self._pdfs.read, data)
-            built = self._build(body, loaded, text_of)
-        return built
+    def _one(self, config: BackendConfig, *, standing: bool) -> OneModel:
+        return OneModel(self._upstream, config, self._hall, self._pdfs, self._pace, standing=standing)
 
-    def _build(
-        self, body: dict[str, Any], model: LoadedModel, read_pdf: Callable[[str], str | None] | None = None
-    ) -> Built:
-        prompt = build_prompt(body, vision=model.vision, thinking=model.thinking, read_pdf=read_pdf or self._pdfs.get)
-        # Whoever takes the answer whole needs no line per token; only an answer that we may have to cut short must be watched growing.
-        stream = body.get("stream") is True or bool(prompt.stop) or not prompt.tool_choice.parallel
-        encoded = self._book.known(self._codec.encode(prompt, model, stream=stream))
-        return Built(body, model, prompt, encoded, stream)
+    def _let_go(self, one: OneModel) -> None:
+        self._others = {name: other for name, other in self._others.items() if other is not one}
+        self._left.prompt_tokens += one.reuse.prompt_tokens
+        self._left.reused_tokens += one.reuse.reused_tokens
+        self._keep(asyncio.create_task(one.aclose()))
 
-    def _refuse_overflow(self, built: Built) -> None:
-        """Only what is certain: a wrong refusal would make Claude Code compact for nothing. Ollama itself refuses the rest."""
-        window = built.model.context
-        if self._book.at_least(built.encoded) > window:
-            raise prompt_too_long(self._book.estimate(built.encoded), window)
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
 
-    async def _answer(self, call: Call, built: Built, patience: float | None) -> AsyncGenerator[bytes, None]:
-        """The frames. Raises CalledBack, before the first, when the request has to make way for a check of Ollama."""
-        decoder = self._codec.decoder(built.prompt, call.writer)
-        asked = Asked(patience)
-        read = doubtful = True
-        try:
-            async with (
-                self._care.asking(asked),
-                self._upstream.stream("POST", built.encoded.path, built.encoded.body) as response,
-            ):
-                self._care.begun(asked)
-                if response.status != 200:
-                    read, doubtful = False, response.status == 500  # any other it says before it has the slot, or after
-                    raise self._refused(response.status, await response.read(), built)
-                yield b""
-                async with aclosing(self._frames(response, decoder)) as pieces:
-                    async for frames in pieces:
-                        yield frames
-            last = await self._finished(call, built, decoder)
-            read = doubtful = False
-        except TimeoutError:
-            if asked.called_back:
-                doubtful = False  # it was for a check that goes on
-                raise CalledBack from None
-            raise gone("it has stopped answering") from None
-        except UpstreamError as error:
-            read = doubtful = not error.refused
-            raise self._broken(error) from error
-        finally:
-            if read:  # given up on the way: Ollama reads a prompt to its end all the same
-                self._book.record(built.encoded, self._book.estimate(built.encoded), exact=False)
-            if doubtful:
-                self._care.doubt()
-        yield last
+    def _as_loaded(self, info: ModelInfo) -> ModelInfo:
+        """With the window that memory gave it, where it is loaded."""
+        one = self._known(info.id)
+        return (one.loaded() if one else None) or info
 
-    def _give_up(self) -> None:
-        self._care.give_up()
-
-    async def _frames(self, response: Response, decoder: Decoder) -> AsyncGenerator[bytes, None]:
-        """Until the last line, or until what came is enough: leaving the stream early stops Ollama."""
-        async for chunk in response.chunks():
-            frames = decoder.feed(chunk)
-            if frames:
-                yield frames
-            if decoder.outcome.cut or decoder.outcome.failure:
-                break
-        else:
-            yield decoder.feed(b"\n")
-        outcome = decoder.outcome
-        if outcome.failure or not (outcome.final or outcome.cut):
-            self._engine.suspect()
-            raise outcome.failure or unfinished()
-
-    async def _finished(self, call: Call, built: Built, decoder: Decoder) -> bytes:
-        frames, outcome = decoder.end(), decoder.outcome
-        tokens, output = await self._counts(built, outcome)
-        cached = self._book.reused(built.encoded, tokens)
-        self.reuse.prompt_tokens += tokens
-        self.reuse.reused_tokens += cached
-        answer = self._codec.echo(built.prompt, outcome, built.model)
-        # The last token that was drawn is not in the engine's cache: it was never read back.
-        self._book.record(built.encoded, tokens, answer, max(0, output - 1))
-        silent = built.prompt.max_tokens == 0
-        reason = stop_reason(outcome, built.encoded.num_predict, saw_tool=call.writer.saw_tool)
-        counts = usage(tokens - cached, 0 if silent else output, cached)
-        return frames + call.writer.finish("max_tokens" if silent else reason, counts, outcome.stop_sequence)
-
-    async def _counts(self, built: Built, outcome: Outcome) -> tuple[int, int]:
-        """Tokens of the prompt and of the answer. An answer we cut short has no last line to tell them."""
-        final = outcome.final
-        if final is None:
-            return await self._recount(built), outcome.pieces
-        prompt = final.get("prompt_eval_count") or self._book.estimate(built.encoded)
-        return int(prompt), int(final.get("eval_count") or outcome.pieces)
-
-    async def _recount(self, built: Built) -> int:
-        """Asks for the same prompt once more, for one token: the engine holds it all, so this costs about as much as one token does.
-
-        Not so when another request is waiting for the slot: it would have it first, and then the whole prompt had to be read anew. An
-        answer also tells that Ollama goes on after ours was left.
-        """
-        if len(self._care.asked) >= self._parallel:
-            self._care.doubt()
-            return self._book.estimate(built.encoded)
-        once = self._codec.encode(replace(built.prompt, max_tokens=0), built.model, stream=False)
-        try:
-            answer = await self._upstream.json("POST", once.path, orjson.loads(once.body), timeout=self._probe_s)
-            return int(answer["prompt_eval_count"])
-        except (UpstreamError, KeyError, TypeError):
-            self._care.doubt()
-            return self._book.estimate(built.encoded)
-
-    def _refused(self, status: int, content: bytes, built: Built) -> ApiError:
-        message = error_text(content) or f"status {status}"
-        tokens = self._book.estimate(built.encoded)
-        if status != 400:
-            self._engine.suspect()
-        return api_error(status, message, model=built.model.name, tokens=tokens, window=built.model.context)
-
-    def _broken(self, error: UpstreamError) -> ApiError:
-        if error.refused:
-            self._engine.lost(error)
-            return gone(error.message)
-        self._engine.suspect()
-        return ApiError(502, f"Ollama broke off: {error.message}")
+    def _latest(self, one: OneModel) -> ModelInfo | None:
+        """While it is away another version may have been pulled, which will be loaded then."""
+        known = one.model()
+        if known is None or one.loaded() is not None:
+            return known
+        return self._shelf.find(known.id) or known

@@ -13,6 +13,9 @@ moment. New requests wait until the knock was answered. When it is not, requests
 be what it queues behind, and since their queueing would keep the model from being unloaded; if the next knock is not answered either,
 the model is loaded anew.
 
+Each model has a slot of its own, and so a care of its own. One that was unloaded to make room for another has lost its slot, and with it
+whatever hung in there.
+
 An Ollama that hangs for a reason nobody here has seen (another client of its has left) is found the same way, by a request whose answer
 does not begin for a long time while nobody else is being served.
 """
@@ -25,7 +28,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from llmhost.backends.http import Upstream, UpstreamError
+from llmhost.backends.ollama.codec import LoadedModel
 from llmhost.backends.ollama.engine import LOADING_RETRY_S, Engine
+from llmhost.backends.ollama.hall import Hall
 from llmhost.backends.ollama.knock import KNOCK_PATH, can_be_knocked, knock
 from llmhost.messages.errors import overloaded
 
@@ -58,11 +63,19 @@ class Care:
     `hold_s` at most that a request waits for certainty, `close_s` at most for `aclose`."""
 
     def __init__(
-        self, upstream: Upstream, engine: Engine, *, probe_s: float = PROBE_S, hold_s: float, close_s: float = CLOSE_S
+        self,
+        upstream: Upstream,
+        engine: Engine,
+        hall: Hall,
+        *,
+        probe_s: float = PROBE_S,
+        hold_s: float,
+        close_s: float = CLOSE_S,
     ) -> None:
         self.asked: set[Asked] = set()
         self._upstream = upstream
         self._engine = engine
+        self._hall = hall
         self._probe_s = probe_s
         self._hold_s = hold_s
         self._close_s = close_s
@@ -164,8 +177,15 @@ class Care:
             self._certain.set()
 
     async def _answers(self) -> bool:
-        """Whether Ollama lets go of its slot. Waits while the model is not loaded."""
-        model = await self._engine.once_loaded()
+        """Whether Ollama lets go of its slot. Waits while the model is not loaded, unless nobody wants it to be: its slot is gone then."""
+        while await self._engine.once_loaded() is not None:
+            async with self._hall.checking(self._engine):
+                model = self._engine.loaded  # another one may have been loaded in its place while we waited
+                if model is not None:
+                    return await self._is_let_in(model)
+        return True
+
+    async def _is_let_in(self, model: LoadedModel) -> bool:
         if not can_be_knocked(model):
             return True
         try:

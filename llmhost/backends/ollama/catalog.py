@@ -17,6 +17,11 @@ def full_name(name: str) -> str:
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
+def is_same(one: str, other: str) -> bool:
+    """Whether two names mean one model."""
+    return full_name(one).casefold() == full_name(other).casefold()
+
+
 def candidates(models: list[dict[str, Any]], wanted: str | None) -> list[str]:
     """The models of `/api/tags` to try, best first: the wanted one only; else qwen3-coder:30b, other coders, then the larger.
 
@@ -47,6 +52,11 @@ def parameters(model: dict[str, Any]) -> float:
 def capabilities(show: dict[str, Any]) -> frozenset[str]:
     """What `/api/show` says the model can do: completion, tools, vision, thinking, embedding, …"""
     return frozenset(str(item) for item in show.get("capabilities") or ())
+
+
+def can_chat(show: dict[str, Any]) -> bool:
+    """Whether it writes answers. A server before 0.6.4 does not say; a model that only embeds has no template."""
+    return "completion" in capabilities(show) if "capabilities" in show else bool(show.get("template"))
 
 
 def longest_context(show: dict[str, Any]) -> int | None:

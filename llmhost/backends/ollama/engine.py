@@ -1,4 +1,8 @@
-"""Watching Ollama: waits for it, loads the model, keeps it loaded, and knows at any moment how things stand."""
+"""Watching one model of an Ollama: waits for it, loads the model, keeps it loaded, and knows at any moment how things stand.
+
+Where several models are ours, one may have to make room for another. It is *away* then: known and in order, and loaded again when a request
+asks for it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from llmhost.backends.http import Upstream, UpstreamError
 from llmhost.backends.ollama import catalog
 from llmhost.backends.ollama.codec import LoadedModel
 from llmhost.backends.ollama.failures import gone
+from llmhost.backends.ollama.hall import Hall
 from llmhost.backends.ollama.listing import entry_of, is_named, loaded_model, tag_of, weights_of
 from llmhost.core.server_config import BackendConfig
 from llmhost.messages.errors import ApiError, model_unknown, overloaded, unavailable
@@ -37,7 +42,10 @@ class ModelMissing(Exception):
 
 
 class Engine:
-    """One Ollama server with the one model we serve from it. `on_reload` is called whenever the engine's cache has become empty."""
+    """One model of an Ollama server. `on_reload` is called whenever the engine's cache has become empty.
+
+    `standing` = it is kept loaded, room provided; another one is loaded only when a request asks for it.
+    """
 
     def __init__(
         self,
@@ -46,11 +54,15 @@ class Engine:
         on_reload: Callable[[], None],
         on_lost: Callable[[], None],
         *,
+        hall: Hall | None = None,
+        standing: bool = True,
         poll_s: float = POLL_S,
         look_s: float = LOOK_S,
         hold_s: float = HOLD_S,
     ) -> None:
         self.loaded: LoadedModel | None = None
+        self.away = False
+        self.blob = ""
         self.health = BackendHealth(
             "starting", f"waiting for Ollama at {upstream.base}", {"ollama": "starting"}, retry_after=2
         )
@@ -58,6 +70,12 @@ class Engine:
         self._config = config
         self._on_reload = on_reload
         self._on_lost = on_lost
+        self._hall = hall or Hall()
+        self._hall.enter(self)
+        self._standing = standing
+        self._wanted = standing
+        self._known: LoadedModel | None = None
+        self._ask_again_at = 0.0
         self._missed = 0
         self._poll_s = poll_s
         self._look_s = look_s
@@ -68,6 +86,23 @@ class Engine:
         self._reached = False
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
+
+    @property
+    def current(self) -> LoadedModel | None:
+        """The model as it is loaded, or as it would be again."""
+        return self._known if self.away else self.loaded
+
+    @property
+    def name(self) -> str | None:
+        return self._known.name if self._known else self._config.model
+
+    @property
+    def in_memory(self) -> bool:
+        return self.loaded is not None
+
+    def close(self) -> None:
+        """It is none of ours any more."""
+        self._hall.leave(self)
 
     async def run(self) -> NoReturn:
         """Watch for ever."""
@@ -94,8 +129,10 @@ class Engine:
 
     async def model(self) -> LoadedModel:
         """The loaded model; while it is loading the caller is held. Raises ApiError: 503 gone, 529 still loading, 404 no such model."""
-        deadline = asyncio.get_running_loop().time() + self._hold_s
+        now = asyncio.get_running_loop().time
+        deadline = now() + self._hold_s
         while self.loaded is None:
+            self._want()
             if self._failure is not None:
                 raise self._failure
             changed = self._changed
@@ -103,7 +140,9 @@ class Engine:
                 async with asyncio.timeout_at(deadline):
                     await changed.wait()
             except TimeoutError:
-                raise overloaded(f"The model is not ready yet: {self.health.detail}", LOADING_RETRY_S) from None
+                if not self._hall.is_queueing(self):
+                    raise overloaded(f"The model is not ready yet: {self.health.detail}", LOADING_RETRY_S) from None
+                deadline = now() + self._hold_s  # others are being answered, as in Ollama's own queue
         return self.loaded
 
     def lost(self, error: UpstreamError) -> None:
@@ -111,18 +150,25 @@ class Engine:
         self._unreachable(error)
         self._wake.set()
 
-    async def once_loaded(self) -> LoadedModel:
-        """The loaded model, however long it takes."""
+    async def once_loaded(self) -> LoadedModel | None:
+        """The loaded model, however long it takes; None when it is away, and with it whatever hung."""
         while self.loaded is None:
+            if self.away:
+                return None
             await self._changed.wait()
         return self.loaded
+
+    def seen(self, running: list[dict[str, Any]] | None) -> None:
+        """Another model of ours was loaded: this one may have had to go."""
+        if self.loaded is not None and running is not None and self._entry(running) is None:
+            self._make_room()
 
     def restart(self, reason: str) -> None:
         """Have the model unloaded and loaded anew: what ends a request that Ollama itself no longer ends. Begins at once."""
         if self.loaded is None:
             return
         log.warning("%s must be loaded again: %s", self.loaded.name, reason)
-        self._unwanted, self.loaded = self.loaded.name, None
+        self._unwanted, self.loaded, self._wanted = self.loaded.name, None, True
         self._starting(f"loading {self._unwanted} again ({reason})")
         self._wake.set()
 
@@ -145,11 +191,15 @@ class Engine:
             )
             return
         if self.loaded is None:
-            await self._load()
+            if self._wanted:
+                await self._load()
             return
         if running is None:
             return
-        entry = entry_of(running, self.loaded.name, self._weights)
+        entry = self._entry(running)
+        if entry is None and (not self._standing or self._hall.is_crowded(self)):
+            self._make_room()
+            return
         if entry is None and not str(self._config.keep_alive).startswith("-"):
             return  # with a finite keep-alive Ollama unloads an idle model, as it was told to, and loads it at the next request
         if entry is None or (is_named(entry, self.loaded.name) and entry.get("digest") != self.loaded.digest):
@@ -178,7 +228,7 @@ class Engine:
 
     async def _is_listed(self, name: str) -> bool:
         try:
-            return entry_of(await self._running() or [], name, self._weights) is not None
+            return self._entry(await self._running() or [], name) is not None
         except UpstreamError as error:
             if error.status is None:
                 raise
@@ -201,17 +251,30 @@ class Engine:
 
     async def _load(self) -> None:
         name, tag, show = await self._choose()
-        self._weights = weights_of(tag)
+        self._weights, self.blob = weights_of(tag), catalog.modelfile_line(show, "from")
         longest = catalog.longest_context(show)
         context = self._config.context
         num_ctx = min(context, longest or context) if context else None
-        self._starting(f"loading {name}")
-        self._on_reload()
-        await self._load_into_memory(name, num_ctx)
-        entry = entry_of(await self._running() or [], name, self._weights) or {}
-        version = (await self._optional("/api/version") or {}).get("version")
-        window = entry.get("context_length") or num_ctx or longest or 4_096
-        self._ready(loaded_model(name, tag, show, window, num_ctx, self._config.keep_alive, str(version or "")))
+        self._loading(name)
+        async with self._hall.loading(self):
+            self._on_reload()
+            await self._load_into_memory(name, num_ctx)
+            running = await self._running()
+            self._hall.saw(self, running)
+            entry = self._entry(running or [], name) or {}
+            version = (await self._optional("/api/version") or {}).get("version")
+            window = entry.get("context_length") or num_ctx or longest or 4_096
+            self._ready(loaded_model(name, tag, show, window, num_ctx, self._config.keep_alive, str(version or "")))
+
+    def _entry(self, running: list[dict[str, Any]], name: str | None = None) -> dict[str, Any] | None:
+        """This model among those in memory; never another of ours, which has weights of its own."""
+        wanted = name or (self.loaded.name if self.loaded else self.name) or ""
+        theirs = [
+            one.name for one in self._hall.others(self) if one.name and self.blob and one.blob not in ("", self.blob)
+        ]
+        return entry_of(
+            [one for one in running if not any(is_named(one, other) for other in theirs)], wanted, self._weights
+        )
 
     async def _choose(self) -> tuple[str, dict[str, Any], dict[str, Any]]:
         """Name, entry of `/api/tags` and `/api/show` of the model to serve. Raises ModelMissing."""
@@ -246,10 +309,34 @@ class Engine:
     def _starting(self, detail: str) -> None:
         self._set(BackendHealth("starting", detail, {"ollama": "ok"}, retry_after=LOADING_RETRY_S), None)
 
+    def _loading(self, name: str) -> None:
+        if self.away:  # nothing is wrong: requests wait a moment, as they do for one another
+            self._set(BackendHealth("ok", f"{name} is being loaded again", {"ollama": "ok"}), None)
+        else:
+            self._starting(f"loading {name}")
+
     def _ready(self, model: LoadedModel) -> None:
         log.info("serving %s with a window of %d tokens", model.name, model.context)
-        self.loaded = model
+        self.loaded = self._known = model
+        self.away = False
         self._set(BackendHealth("ok", f"{model.name} is loaded", {"ollama": "ok"}), None)
+
+    def _make_room(self) -> None:
+        """It was unloaded for another one. Only a request brings it back: else the two would drive each other out."""
+        assert self.loaded is not None
+        log.info("%s has made room for another model", self.loaded.name)
+        self._known, self.loaded = self.loaded, None
+        self.away, self._wanted = True, False
+        self._on_reload()
+        self._set(BackendHealth("ok", f"{self._known.name} is loaded when it is asked for", {"ollama": "ok"}), None)
+
+    def _want(self) -> None:
+        """A request asks for it. What could not be loaded is not tried again at once: it may have driven another one out."""
+        if self._wanted or (self._failure is not None and asyncio.get_running_loop().time() < self._ask_again_at):
+            return
+        self._failure = None
+        self._wanted = True
+        self._wake.set()
 
     def _unreachable(self, error: UpstreamError) -> None:
         if error.status is None:
@@ -262,7 +349,8 @@ class Engine:
     def _fail(self, reason: str, failure: ApiError, ollama: Any) -> None:
         if self.health.detail != reason:
             log.warning("%s", reason)
-        self.loaded = None
+        self.loaded, self.away, self._wanted = None, False, self._standing
+        self._ask_again_at = asyncio.get_running_loop().time() + (0.0 if ollama == "failed" else LOADING_RETRY_S)
         self._set(BackendHealth("failed", reason, {"ollama": ollama}, retry_after=failure.retry_after), failure)
 
     def _set(self, health: BackendHealth, failure: ApiError | None) -> None:

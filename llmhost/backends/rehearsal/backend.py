@@ -56,13 +56,22 @@ class RehearsalBackend:
     def model(self) -> ModelInfo:
         return self._model
 
+    def models(self) -> list[ModelInfo]:
+        return [self._model]
+
+    def find(self, name: str) -> ModelInfo | None:
+        return self._model if self._model.is_called(name) else None
+
+    async def look_up(self, name: str) -> ModelInfo | None:
+        return self.find(name)
+
     def health(self) -> BackendHealth:
         return BackendHealth("ok", "rehearsal: no model is behind the answers")
 
-    def estimate(self, body: dict[str, Any]) -> int:
+    def estimate(self, body: dict[str, Any], model: str | None = None) -> int:
         return render(body).tokens
 
-    async def count_tokens(self, body: dict[str, Any]) -> tuple[int, bool]:
+    async def count_tokens(self, body: dict[str, Any], model: str | None = None) -> tuple[int, bool]:
         """Exactly what `usage` will say, in this backend's own tokens (four bytes each)."""
         return self.estimate(body), True
 

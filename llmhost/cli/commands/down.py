@@ -9,7 +9,7 @@ import typer
 
 from llmhost.cli.dispatch import session_of
 from llmhost.cli.session import Spec
-from llmhost.cli.views.quantities import dollars
+from llmhost.cli.views.quantities import dollars, duration
 from llmhost.core.errors import UsageError
 from llmhost.core.result import Result
 
@@ -20,14 +20,17 @@ Nodes = Annotated[
 Everything = Annotated[bool, typer.Option("--all", help="Every fleet of this installation.")]
 
 
-Force = Annotated[bool, typer.Option("--force", help="Forget nodes whose machines cannot be reached, too.")]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Forget nodes on machines of yours that cannot be reached, too (never rented ones)."),
+]
 
 
 def run(ctx: typer.Context, nodes: Nodes = None, everything: Everything = False, force: Force = False) -> Result:
     """Stop the nodes and the gateway, and make sure that nothing runs or bills any more.
 
-    Requests that run get a moment to end. What llmhost put on a machine reached over SSH is removed from it; one that cannot be reached
-    keeps its node on the books, and the next `down` tries again.
+    Requests that run get a moment to end. What was rented is destroyed until the market lists it no more, and the bill is shown. What llmhost
+    put on a machine of yours is removed from it; one that cannot be reached keeps its node on the books, and the next `down` tries again.
     """
     from llmhost.fleet.down import Ending, down
 
@@ -46,10 +49,24 @@ def view(data: dict[str, Any]) -> Iterable[str]:
         yield "nothing was running"
     for node in destroyed:
         state = "is gone" if node["verified"] else "was left, its end is not verified"
-        yield f"{node['id']} {state}, spent {dollars(node['spent_usd'])}"
+        yield f"{node['id']}{_machine(node)} {state}, spent {dollars(node['spent_usd'])}{_hours(node)}"
         yield from (f"  {sentence}" for sentence in node.get("kept") or ())
+    bill = [node["spent_usd"] for node in destroyed if node.get("label")]
+    if len(bill) > 1:
+        yield f"in all {dollars(sum(bill))}"
     for node in data.get("still_billing") or ():
-        yield f"STILL BILLING: {node['id'] if isinstance(node, dict) else node}"
+        number = node["instance_id"] or f"of unknown id, label {node['label']}"
+        yield f"STILL BILLING: instance {number} ({node['node']}), ${node['price_usd_per_hour']:.3f}/h"
+
+
+def _machine(node: dict[str, Any]) -> str:
+    return f" (instance {node['instance_id']}, {node['gpu']})" if node["instance_id"] else ""
+
+
+def _hours(node: dict[str, Any]) -> str:
+    if node.get("hours") is None:
+        return ""
+    return f" in {duration(node['hours'] * 3600)} at ${node['price_usd_per_hour']:.3f}/h"
 
 
 SPEC = Spec(run, ("llmhost down", "llmhost down n1", "llmhost down --all --force"), view)

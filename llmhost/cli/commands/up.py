@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmhost.cli import rent_options as rented
 from llmhost.cli.dispatch import session_of
 from llmhost.cli.registry import later
 from llmhost.cli.session import Session, Spec
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
     from llmhost.core.settings import Settings
     from llmhost.fleet.plan import Plan, UpRequest
     from llmhost.fleet.remote_plan import RemotePlan
+    from llmhost.fleet.rented.plan import RentedPlan
 
 Provider = Annotated[
-    str | None, typer.Option("--provider", help="Where nodes run: local (this machine) or ssh (machines of yours).")
+    str | None,
+    typer.Option(
+        "--provider",
+        help="Where nodes run: vast (machines rented there), local (this machine) or ssh (machines of yours). [default: vast]",
+    ),
 ]
 Model = Annotated[
     str | None,
@@ -31,7 +37,9 @@ BackendName = Annotated[
     str | None, typer.Option("--backend", help="ollama, or rehearsal (no model). [default: ollama where there is one]")
 ]
 Port = Annotated[int | None, typer.Option("--port", help="The gateway's port. [default: 8001, or the next free one]")]
-Count = Annotated[int, typer.Option("--count", help="How many nodes; on this machine, one.")]
+Count = Annotated[
+    int | None, typer.Option("--count", help="How many nodes to have rented; on this machine, one. [default: 1]")
+]
 Hosts = Annotated[
     list[str] | None,
     typer.Option("--host", metavar="user@host:port", help="A machine to serve on, reached over SSH; may be repeated."),
@@ -51,49 +59,50 @@ TransportName = Annotated[
 NoTunnel = Annotated[bool, typer.Option("--no-tunnel", help="Only set the machines up: no links, no gateway.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")]
 
-# Options of the public contract that mean something only for rented machines.
-LATER_OPTIONS = (
-    *(
-        "--gpu",
-        "--max-price",
-        "--budget",
-        "--lease",
-        "--idle",
-        "--region",
-        "--trust",
-        "--min-reliability",
-        "--disk",
-        "--image",
-    ),
-    "--offer",
-)
-
 
 def run(
     ctx: typer.Context,
     provider: Provider = None,
+    gpu: rented.Gpu = None,
+    count: Count = None,
     model: Model = None,
     context: Context = None,
     backend: BackendName = None,
-    port: Port = None,
-    count: Count = 1,
+    max_price: rented.MaxPrice = None,
+    budget: rented.Budget = None,
+    lease: rented.Lease = None,
+    idle: rented.Idle = None,
+    region: rented.Region = None,
+    trust: rented.Trust = None,
+    min_reliability: rented.MinReliability = None,
+    disk: rented.Disk = None,
+    image: rented.Image = None,
+    offer: rented.OfferId = None,
     hosts: Hosts = None,
     identity: Identity = None,
     transport: TransportName = None,
+    port: Port = None,
     no_tunnel: NoTunnel = False,
     dry_run: DryRun = False,
 ) -> Result:
-    """Start a node here, or on machines reached over SSH, and the gateway in front; wait until a request is answered.
+    """Rent a machine (or start a node here, or on machines reached over SSH), put the gateway in front, wait until a request is answered.
 
-    Shows what it is going to do and asks first. A second `up` that finds what was asked for changes nothing; another `--host` adds a node.
+    Shows what it is going to do and what it costs, and asks first. A second `up` that finds what was asked for changes nothing. Whatever
+    fails on the way: what was rented is ended again, and that is verified.
     """
-    from llmhost.fleet.desired import SSH
-    from llmhost.fleet.hosts import HostWish
-    from llmhost.fleet.plan import UpRequest, recorded, which_provider
-
-    if count < 1:
-        raise UsageError(f"--count must be a positive number (given: {count}).", hint="llmhost up --help")
     session = session_of(ctx)
+    rents: dict[str, Any] = {
+        "gpu": gpu,
+        "max_price": max_price,
+        "budget": budget,
+        "lease": lease,
+        "idle": idle,
+        "regions": region,
+        "trust": trust,
+        "min_reliability": min_reliability,
+        "disk": disk,
+        "image": image,
+    }
     settings = session.settings(
         provider=provider,
         model=model,
@@ -102,29 +111,78 @@ def run(
         gateway_port=port,
         identity=identity,
         transport=transport,
+        **rents,
     )
+    ssh = {"--host": hosts, "--identity": identity}
+    request = _request(settings, provider, backend, model, context, port, count, offer, hosts, identity, transport)
+    return _on(session, settings, _with_tunnel(request, not no_tunnel), ssh, rents | {"offer": offer}, dry_run)
+
+
+def _request(
+    settings: Settings,
+    provider: str | None,
+    backend: str | None,
+    model: str | None,
+    context: int | None,
+    port: int | None,
+    count: int | None,
+    offer: int | None,
+    hosts: list[str] | None,
+    identity: str | None,
+    transport: str | None,
+) -> UpRequest:
+    from llmhost.fleet.hosts import HostWish
+    from llmhost.fleet.plan import UpRequest
+
+    if count is not None and count < 1:
+        raise UsageError(f"--count must be a positive number (given: {count}).", hint="llmhost up --help")
     wish = HostWish(tuple(hosts or ()), identity, transport)
     named = settings.backend if backend else None
-    request = UpRequest(provider, None, named, model, context, port, wish, not no_tunnel)
+    return UpRequest(provider, None, named, model, context, port, wish, count=count, offer_id=offer)
+
+
+def _with_tunnel(request: UpRequest, tunnel: bool) -> UpRequest:
+    from dataclasses import replace
+
+    return replace(request, tunnel=tunnel)
+
+
+def _on(
+    session: Session,
+    settings: Settings,
+    request: UpRequest,
+    ssh: dict[str, Any],
+    rents: dict[str, Any],
+    dry_run: bool,
+) -> Result:
+    """Where the nodes are to run; what means nothing there is refused."""
+    from llmhost.fleet.desired import SSH, VAST
+    from llmhost.fleet.plan import recorded, which_provider
+
     where, _ = which_provider(request, settings, recorded(session.paths)[0])
+    if where == VAST:
+        _refuse(ssh, "that is for machines reached over SSH.", "llmhost up --provider ssh --host user@host:port")
+        return _rented(session, settings, request, dry_run)
+    _refuse(
+        {f"--{name.replace('_', '-').replace('regions', 'region')}": value for name, value in rents.items()},
+        "that is for rented machines.",
+        "llmhost up --provider vast",
+    )
     if where == SSH:
         return _remote(session, settings, request, dry_run)
-    _refuse_remote_options(hosts, identity, transport, no_tunnel)
-    if count > 1:
+    more = {"--transport": request.hosts.transport, "--no-tunnel": not request.tunnel}
+    _refuse(
+        {**ssh, **more}, "that is for machines reached over SSH.", "llmhost up --provider ssh --host user@host:port"
+    )
+    if (request.count or 1) > 1:
         raise later("more than one node on this machine")
     return _local(session, settings, request, dry_run)
 
 
-def _refuse_remote_options(
-    hosts: list[str] | None, identity: str | None, transport: str | None, no_tunnel: bool
-) -> None:
-    given = {"--host": hosts, "--identity": identity, "--transport": transport, "--no-tunnel": no_tunnel}
-    wrong = [option for option, value in given.items() if value]
+def _refuse(given: dict[str, Any], why: str, hint: str) -> None:
+    wrong = [option for option, value in given.items() if value not in (None, False, [])]
     if wrong:
-        raise UsageError(
-            f"{', '.join(wrong)}: that is for machines reached over SSH.",
-            hint="llmhost up --provider ssh --host user@host:port",
-        )
+        raise UsageError(f"{', '.join(wrong)}: {why}", hint=hint)
 
 
 def _local(session: Session, settings: Settings, request: UpRequest, dry_run: bool) -> Result:
@@ -133,7 +191,7 @@ def _local(session: Session, settings: Settings, request: UpRequest, dry_run: bo
 
     plan = make_plan(request, settings, session.paths)
     if dry_run:
-        return Result(data={"plan": plan.as_dict(), "nodes": []}, warnings=plan.warnings)
+        return _shown(plan)
     _agree(session, plan)
     with session.progress() as progress:
         return up(plan, settings, session.paths, progress)
@@ -146,13 +204,29 @@ def _remote(session: Session, settings: Settings, request: UpRequest, dry_run: b
         with session.progress() as progress:
             job = stack.enter_context(prepared(request, settings, session.paths, progress))
         if dry_run:
-            return Result(data={"plan": job.plan.as_dict(), "nodes": []}, warnings=job.plan.warnings)
+            return _shown(job.plan)
         _agree(session, job.plan)
         with session.progress() as progress:
             return job.carry_out(progress)
 
 
-def _agree(session: Session, plan: Plan | RemotePlan) -> None:
+def _rented(session: Session, settings: Settings, request: UpRequest, dry_run: bool) -> Result:
+    from llmhost.fleet.rented.up import prepare
+
+    with session.progress() as progress:
+        job = prepare(request, settings, session.paths, progress, dry=dry_run)
+    if dry_run:
+        return _shown(job.plan)
+    _agree(session, job.plan)
+    with session.progress() as progress:
+        return job.carry_out(progress)
+
+
+def _shown(plan: Plan | RemotePlan | RentedPlan) -> Result:
+    return Result(data={"plan": plan.as_dict(), "nodes": []}, warnings=plan.warnings)
+
+
+def _agree(session: Session, plan: Plan | RemotePlan | RentedPlan) -> None:
     session.renderer.explain(plan_view(plan.as_dict()))
     if not session.invocation.yes and plan.action != "keep":
         session.renderer.confirm("Do it?")
@@ -161,11 +235,11 @@ def _agree(session: Session, plan: Plan | RemotePlan) -> None:
 SPEC = Spec(
     run,
     (
-        "llmhost up --provider local",
+        "llmhost up                                 # an RTX 4090 for four hours at most",
+        "llmhost up --gpu H100 --lease 8h --budget 20 --dry-run",
         "llmhost up --provider local --backend rehearsal --yes     # no model: proves the way",
         "llmhost up --provider ssh --host me@gpu.example --identity ~/.ssh/id_ed25519",
     ),
     view,
-    later_options=LATER_OPTIONS,
     brief=brief,
 )

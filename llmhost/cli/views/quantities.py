@@ -59,3 +59,11 @@ def clock(time: str | None) -> str:
         return f"{datetime.fromisoformat(time).astimezone():%H:%M:%S}" if time else UNKNOWN
     except ValueError:
         return UNKNOWN
+
+
+def moment(time: str | None) -> str:
+    """The local date and time of an RFC 3339 one: `21 Nov 18:30`."""
+    try:
+        return f"{datetime.fromisoformat(time).astimezone():%d %b %H:%M}" if time else UNKNOWN
+    except ValueError:
+        return UNKNOWN

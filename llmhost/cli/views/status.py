@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from llmhost.cli.views.quantities import UNKNOWN, clock, count, dollars, duration, milliseconds, percent, size
+from llmhost.cli.views.quantities import UNKNOWN, clock, count, dollars, duration, milliseconds, moment, percent, size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -47,7 +47,7 @@ def totals(fleet: dict[str, Any]) -> str:
     if fleet["budget_usd"] is not None:
         parts.append(f"of {dollars(fleet['budget_usd'])}")
     if fleet["lease_ends_at"]:
-        parts.append(f"until {fleet['lease_ends_at']}")
+        parts.append(f"until {moment(fleet['lease_ends_at'])}")
     if fleet["inventory_age_s"] is not None:
         parts.append(f"as of {duration(fleet['inventory_age_s'])} ago")
     return " · ".join(parts)
@@ -56,9 +56,10 @@ def totals(fleet: dict[str, Any]) -> str:
 def node_row(node: dict[str, Any]) -> tuple[str, ...]:
     """One line of the Thinkers."""
     health = " ".join(f"{name}:{state}" for name, state in node["health"].items() if state not in (None, "unknown"))
-    machine = " ".join(filter(None, (node.get("host"), node["gpu"]))) or node["provider"]
+    machine = " ".join(filter(None, (node.get("host"), node["instance_id"], node["gpu"]))) or node["provider"]
     speed = UNKNOWN if node["tokens_per_second"] is None else f"{node['tokens_per_second']:.0f} tok/s"
-    price = f"{dollars(node['price_usd_per_hour'])}/h"
+    spent = f", {dollars(node['spent_usd'])}" if node["spent_usd"] else ""
+    price = f"{dollars(node['price_usd_per_hour'])}/h{spent}"
     return (
         node["id"],
         node["state"],
@@ -72,8 +73,8 @@ def node_row(node: dict[str, Any]) -> tuple[str, ...]:
 
 
 def served(node: dict[str, Any]) -> str:
-    """What a node answers with: `qwen3-coder:30b on ollama`, or `rehearsal`."""
-    backend, model = node["backend"], node["model"]
+    """What a node answers with: `qwen3-coder:30b on ollama`, or `rehearsal`. A machine without a node has nothing yet."""
+    backend, model = node["backend"] or UNKNOWN, node["model"]
     return backend if model in (None, backend) else f"{model} on {backend}"
 
 
@@ -187,10 +188,15 @@ def _orphans(orphans: list[dict[str, Any]]) -> Iterable[RenderableType]:
     from rich.text import Text
 
     for orphan in orphans:
-        price = dollars(orphan["price_usd_per_hour"])
-        yield Text(
-            f"not in any fleet, but billing: {orphan['instance_id']} at {price}/h since {orphan['since']}", style="red"
-        )
+        yield Text(orphan_text(orphan), style="red" if orphan["ours"] else "dim")
+
+
+def orphan_text(orphan: dict[str, Any]) -> str:
+    """One line about a machine that is in no fleet."""
+    cost = f"{orphan['instance_id']} at {dollars(orphan['price_usd_per_hour'])}/h since {moment(orphan['since'])}"
+    if orphan["ours"]:
+        return f"not in any fleet, but billing: {cost}"
+    return f"also rented in this account, not by this installation: {cost} ({orphan['label'] or 'no label'})"
 
 
 def _advice(advice: list[dict[str, str]]) -> Iterable[RenderableType]:

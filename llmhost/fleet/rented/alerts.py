@@ -18,6 +18,7 @@ log = logging.getLogger("llmhost.watch")
 COMMAND_S = 30.0
 PREFIX = "LLMHOST_ALERT_"
 SHELL = "/bin/sh"
+Facts = dict[str, str | float | int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Alert:
     kind: str
     fleet: str
     text: str
-    facts: dict[str, str | float | int | None] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
         """`LLMHOST_ALERT_KIND`, `…_FLEET`, `…_TEXT`, and one variable for each fact that is known."""

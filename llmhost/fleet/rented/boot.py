@@ -36,7 +36,7 @@ MEASURED_WITHIN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class BootDesk:
-    """What booting needs. One for each thread, because a ledger is one thread's; market, watchtower, visits and stop are shared.
+    """What booting needs. Threads share one.
 
     `stop` set makes all that waits raise Interrupted soon; `visits.close()` ends what is under way over SSH.
     """

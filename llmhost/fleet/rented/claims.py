@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from llmhost.core.rentals import Rental, RentalState
 from llmhost.fleet.rented.desk import RentDesk
-from llmhost.fleet.rented.ownership import Label, known_by, label_of_row, ours, row_of_second
+from llmhost.fleet.rented.ownership import known_by, label_of_row, ours, parse, row_of_second
 from llmhost.providers.market import Instance
 
 # A node that only the market knows of has no id of ours.
@@ -33,6 +34,9 @@ def adopt(
     seconds = [remember_second(rental, instance, desk) for instance in rest]
     since = rental.rented_at or rental.created_at
     kept = desk.move(rental, state, instance_id=first.id, rented_at=since, **priced(rental, first))
+    if not kept.is_open:
+        # Somebody else closed the row meanwhile; the machine must not be without one.
+        seconds.append(remember_second(rental, first, desk))
     return kept, seconds
 
 
@@ -53,31 +57,42 @@ def remember_second(rental: Rental, instance: Instance, desk: RentDesk) -> Renta
         why="a second machine for one order",
         **priced(rental, instance),  # type: ignore[arg-type]
     )
-    return _added(second, desk)
+    kept = desk.ledger.rentals.get(second.label)  # there already, after a crash
+    if kept is not None:
+        return kept
+    desk.ledger.rentals.add(second)
+    return second
 
 
 def remember_orphan(instance: Instance, desk: RentDesk) -> Rental:
     """The row of a machine that is ours and that no open row knows: to be ended, from now on."""
+    rows = desk.ledger.rentals.all()
+    own = [row for row in rows if row.instance_id == instance.id]
+    mending = next((row for row in own if row.is_open), None)
+    if mending is not None:
+        return mending
     label = ours(instance, desk.installation)
-    known = desk.ledger.rentals.get(label.text) if label else None
-    orphan = _orphan(instance, label, desk)
-    if known is None:
-        return _added(orphan, desk)
-    return _added(replace(orphan, label=_free_row(known.label, instance.id, desk), node_id=known.node_id), desk)
+    key = label.text if label else next((label_of_row(row.label) for row in own), f"{NOBODY}/{instance.id}")
+    first = next((row for row in rows if row.label == key), None)
+    orphan = _orphan(instance, key, desk)
+    if first is not None:
+        orphan = replace(orphan, label=_free_row(key, instance.id, rows), node_id=first.node_id, fleet=first.fleet)
+    desk.ledger.rentals.add(orphan)
+    return orphan
 
 
-def _orphan(instance: Instance, label: Label | None, desk: RentDesk) -> Rental:
-    disk_price = instance.disk_usd_per_gb_month
+def _orphan(instance: Instance, key: str, desk: RentDesk) -> Rental:
+    label = parse(key)
     terms = {
         "disk_gb": instance.disk_gb,
-        "disk_usd_per_gb_month": disk_price,
+        "disk_usd_per_gb_month": instance.disk_usd_per_gb_month,
         "gpu_usd_per_hour": instance.gpu_usd_per_hour,
         "down_usd_per_gb": instance.down_usd_per_gb,
         "up_usd_per_gb": instance.up_usd_per_gb,
         "image": instance.image,
     }
     return Rental(
-        label=label.text if label else f"{NOBODY}/{instance.id}",
+        label=key,
         fleet=label.fleet if label else NOBODY,
         node_id=NOBODY,
         state="destroying",
@@ -88,6 +103,7 @@ def _orphan(instance: Instance, label: Label | None, desk: RentDesk) -> Rental:
         gpu=instance.gpu or "",
         price_usd_per_hour=instance.price_usd_per_hour or 0.0,
         terms={name: value for name, value in terms.items() if value is not None},
+        provider=desk.market.name,
         instance_id=instance.id,
         rented_at=_since(instance, desk),
         why="an orphan",
@@ -103,20 +119,10 @@ def _since(instance: Instance, desk: RentDesk) -> str:
     return min(began, now).isoformat(timespec="milliseconds")
 
 
-def _added(rental: Rental, desk: RentDesk) -> Rental:
-    """A row that is there already, after a crash, holds."""
-    kept = desk.ledger.rentals.get(rental.label)
-    if kept is not None:
-        return kept
-    desk.ledger.rentals.add(rental)
-    return rental
-
-
-def _free_row(label: str, instance_id: int, desk: RentDesk) -> str:
-    """A key that is free, or that of this machine's end which was begun already."""
-    key = first = row_of_second(label_of_row(label), instance_id)
-    times = 1
-    while (row := desk.ledger.rentals.get(key)) is not None and not row.is_open:
-        times += 1
-        key = f"{first}.{times}"
-    return key
+def _free_row(label: str, instance_id: int, rows: Sequence[Rental]) -> str:
+    """A key nobody has: one machine may be an orphan more than once."""
+    taken = {row.label for row in rows}
+    first = row_of_second(label, instance_id)
+    return next(
+        key for times in itertools.count(1) if (key := first if times == 1 else f"{first}.{times}") not in taken
+    )

@@ -44,7 +44,7 @@ class RentDesk:
     def move(self, rental: Rental, state: RentalState, **fields: Any) -> Rental:
         """As the ledger's, but somebody else may have been faster: then what it says holds. Raises what the ledger raises."""
         kept = self.ledger.rentals.get(rental.label)
-        if kept is not None and kept.state != state and state not in NEXT[kept.state]:
+        if kept is not None and (not kept.is_open or state not in (kept.state, *NEXT[kept.state])):
             return kept
         return self.ledger.rentals.move(rental.label, state, **fields)
 

@@ -73,12 +73,13 @@ def _farewell(rental: Rental, desk: RentDesk, why: str) -> Farewell:
 
 def _look(work: list[Farewell], desk: RentDesk) -> LlmhostError | None:
     """Ask once for all of them; the trouble when there was no answer. Further machines of their orders join the work."""
+    asked_at = time.monotonic()
     try:
         instances = once_each(desk.market.instances())
     except LlmhostError as error:
         return error
     for farewell in [one for one in work if not one.gone]:
-        for second in farewell.look(instances, _rows(desk, farewell), desk):
+        for second in farewell.look(instances, asked_at, _rows(desk, farewell), desk):
             joined = _farewell(second, desk, farewell.why)
             joined.begin(desk)
             work.append(joined)

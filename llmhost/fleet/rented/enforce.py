@@ -17,6 +17,7 @@ from llmhost.fleet.commit import Desk, gateway_token, hold
 from llmhost.fleet.desired import VAST, serving
 from llmhost.fleet.installation import installation_id
 from llmhost.fleet.links import pins_of
+from llmhost.fleet.rented.books import RENTAL
 from llmhost.fleet.rented.desk import RentDesk
 from llmhost.fleet.rented.ending import Ended, end
 from llmhost.fleet.rented.timing import RentTiming
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("llmhost.watch")
 # A lease that ended, or a budget that is spent, may wait so long for answers under way: with the destroying less than a minute passes.
 DRAIN_S = 45.0
-RENTAL = "rental"  # in a node's spec: the label of what it runs on
+
 ANSWER_S = 5.0
 
 

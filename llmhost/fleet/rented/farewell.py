@@ -37,9 +37,17 @@ class Farewell:
 
     def begin(self, desk: RentDesk) -> None:
         """Write down that it is to end, where its id is known."""
-        self.gone = not self.rental.is_open
-        if self.rental.instance_id is not None and not self.gone:
-            self._write(desk, "destroying", why=self.rental.why if self.rental.state == "destroying" else self.why)
+        rental = self.rental
+        self.gone = not rental.is_open
+        if rental.instance_id is not None and not self.gone:
+            why = rental.why if rental.state == "destroying" else self.why
+            since = rental.rented_at or rental.created_at
+            known = {
+                "instance_id": rental.instance_id,
+                "rented_at": since,
+                "price_usd_per_hour": rental.price_usd_per_hour,
+            }
+            self._write(desk, "destroying", why=why, **known)
 
     def push(self, desk: RentDesk) -> None:
         """Destroy it, until that was taken; again, and stopped, when it is still there after a third of the time."""
@@ -53,8 +61,8 @@ class Farewell:
             self._try(desk.market.stop, number)
         self.accepted = self._try(desk.market.destroy, number)
 
-    def look(self, instances: list[Instance], rows: list[Rental], desk: RentDesk) -> list[Rental]:
-        """What a clean list says. Returns rows for machines that one order made besides; they are to be ended too."""
+    def look(self, instances: list[Instance], asked_at: float, rows: list[Rental], desk: RentDesk) -> list[Rental]:
+        """What a clean list says that was asked for then (monotonic). Returns rows for machines that one order made besides; they are to be ended too."""
         found = claims.hits(self.rental, instances, rows)
         number = self.rental.instance_id
         if number is None and found:
@@ -63,12 +71,12 @@ class Farewell:
             self.seen, self.clean = True, 0
         else:
             self.clean += 1
-            self._conclude(desk)
+            self._conclude(asked_at, desk)
         return [claims.remember_second(self.rental, each, desk) for each in found if each.id != number]
 
-    def _conclude(self, desk: RentDesk) -> None:
+    def _conclude(self, asked_at: float, desk: RentDesk) -> None:
         needed = ANSWERS if self.rental.instance_id is not None else max(ANSWERS, desk.timing.settle_answers)
-        if self.clean < needed or (not self.seen and time.monotonic() < self.not_before):
+        if self.clean < needed or (not self.seen and asked_at < self.not_before):
             return
         self.gone = True
         if self.rental.instance_id is None and self.rental.state != "destroying":
@@ -97,9 +105,12 @@ class Farewell:
         return True
 
     def _write(self, desk: RentDesk, state: RentalState, **fields: Any) -> None:
-        """A ledger that cannot be written does not keep a machine billing."""
+        """A ledger that cannot be written does not keep a machine billing, nor does one that says that it is over."""
+        meant = replace(self.rental, state=state, **fields)
         try:
-            self.rental = desk.move(self.rental, state, **fields)
+            kept = desk.move(self.rental, state, **fields)
         except LlmhostError as error:
             self.unwritten = error
-            self.rental = replace(self.rental, state=state, **fields)
+            self.rental = meant
+            return
+        self.rental = kept if kept.is_open == meant.is_open else meant

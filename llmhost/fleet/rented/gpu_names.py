@@ -66,7 +66,19 @@ CARDS: dict[str, int] = {
     "B200": 183_359,
 }
 # Those of which there is nearly always one to rent, the smallest first.
-COMMON = ("RTX 3060", "RTX 4060 Ti", "RTX 4090", "RTX 3090", "RTX 5090", "L40S", "RTX A6000", "A100 SXM4", "H100 SXM", "H200", "B200")
+COMMON = (
+    "RTX 3060",
+    "RTX 4060 Ti",
+    "RTX 4090",
+    "RTX 3090",
+    "RTX 5090",
+    "L40S",
+    "RTX A6000",
+    "A100 SXM4",
+    "H100 SXM",
+    "H200",
+    "B200",
+)
 # Cards that need CUDA 12.8, by the beginning of their names (vast facts §4.3).
 _NEW = ("RTX 50", "RTX PRO", "B200")
 _NEW_BUT_OLD = ("RTX 5000Ada",)

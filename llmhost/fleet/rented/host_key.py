@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import threading
 
 from llmhost.core.errors import LlmhostError
 from llmhost.providers.market import Market
@@ -33,6 +34,27 @@ def from_log(market: Market, instance_id: int) -> list[tuple[str, str]]:
         return parse(market.logs(instance_id, LINES, MARK))
     except LlmhostError:
         return []
+
+
+class Hunt:
+    """Asks for the keys in the background until there are some: the market may take a minute for an answer. `keys` is what it found."""
+
+    def __init__(self, market: Market, instance_id: int, every_s: float) -> None:
+        self.keys: list[tuple[str, str]] = []
+        self._over = threading.Event()
+        arguments = (market, instance_id, every_s)
+        threading.Thread(target=self._hunt, args=arguments, name="llmhost-host-key", daemon=True).start()
+
+    def end(self) -> None:
+        """Ask no more; an answer that is under way is not waited for."""
+        self._over.set()
+
+    def _hunt(self, market: Market, instance_id: int, every_s: float) -> None:
+        while not self._over.is_set():
+            self.keys = from_log(market, instance_id)
+            if self.keys:
+                return
+            self._over.wait(every_s)
 
 
 def pin(pins: Pins, alias: str, keys: list[tuple[str, str]]) -> None:

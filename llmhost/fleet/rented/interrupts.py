@@ -51,7 +51,7 @@ class Interrupts:
         """The signals' handler."""
         if self.asked.is_set():
             self.insisted.set()
-            raise given_up()
+            raise KeyboardInterrupt  # not an error of ours: what waits for the market expects those, and would go on
         self.signal = number
         self.asked.set()
         if self._tell is not None:
@@ -77,6 +77,9 @@ def deferred(tell: Callable[[], None] | None = None) -> Iterator[Interrupts]:
     except (StillBilling, Interrupted):
         interrupts.signal = None
         raise
+    except KeyboardInterrupt:
+        interrupts.signal = None
+        raise given_up() from None
     finally:
         _here.remove(interrupts)
         _restore(before)

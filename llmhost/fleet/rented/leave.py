@@ -8,23 +8,23 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmhost.core import secrets
-from llmhost.core.errors import AuthenticationNeeded, LlmhostError, StillBilling
+from llmhost.core.errors import AuthenticationNeeded, Interrupted, LlmhostError, StillBilling
 from llmhost.core.ledger import Ledger
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.rentals import Rental
 from llmhost.fleet.rented import bill
 from llmhost.fleet.rented.desk import RentDesk
-from llmhost.fleet.rented.ownership import parse
+from llmhost.fleet.rented.ownership import label_of_row, parse
 from llmhost.fleet.rented.timing import RentTiming
-from llmhost.fleet.together import at_once
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings
     from llmhost.fleet.rented.ending import Ended
     from llmhost.fleet.rented.reconcile import Orphan
 
-UNSETTLED = ("intent", "unknown")
+# How much of its usual patience a market gets that did not even say what is rented.
+SILENT_PART = 1 / 6
 KEY_HINT = "Give the account's key, and try again: VAST_API_KEY=… llmhost down"
 
 
@@ -49,7 +49,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Farewell:
+class Parting:
     """What became of it. `destroyed` and `still_billing` are as the contract's; `open` are the rentals that may still bill."""
 
     destroyed: tuple[dict[str, Any], ...] = ()
@@ -76,7 +76,7 @@ def must_ask(ledger: Ledger | None, scope: Scope, settings: Settings, paths: Pat
 
 def end_rented(
     rentals: Sequence[Rental], scope: Scope, settings: Settings, paths: Paths, progress: Progress, why: str
-) -> Farewell:
+) -> Parting:
     """End these rentals and the orphans of the scope, and verify it. Works with a ledger that is gone, damaged or cannot be written, too.
 
     Never raises for what the market does: it is in `errors` (StillBilling when something may bill), with everything that may bill.
@@ -99,71 +99,64 @@ class _Ending:
     scope: Scope
     why: str
 
-    def carry_out(self, rentals: Sequence[Rental]) -> Farewell:
+    def carry_out(self, rentals: Sequence[Rental]) -> Parting:
         from llmhost.fleet.rented.ending import end
         from llmhost.fleet.rented.interrupts import deferred
 
         self.desk.progress.phase("destroy", "asking the market what is rented")
         with deferred(self._tell_again):
             orphans, trouble = self._reconciled()
+            there = [rental for rental in self._now(rentals) if rental.is_open]
             if isinstance(trouble, AuthenticationNeeded):
-                return _untouched(self._now(rentals), trouble)
-            there = self._settled(self._now(rentals), trouble)
-            self._say(there, orphans)
-            ended = [*end(there, self.desk, self.why), *self._end_orphans(orphans)]
+                return _untouched(there, trouble)
+            self._say([*there, *orphans])
+            ended = end([*there, *orphans], self._patience(trouble), self.why)
         return self._told(ended, trouble, rentals)
 
     def _tell_again(self) -> None:
         self.desk.progress.note("what is rented is being ended first; interrupt again to leave it as it is")
 
-    def _reconciled(self) -> tuple[list[Orphan], LlmhostError | None]:
+    def _reconciled(self) -> tuple[list[Rental], LlmhostError | None]:
+        """Rows for the orphans of the scope."""
+        from llmhost.fleet.rented.claims import remember_orphan
         from llmhost.fleet.rented.reconcile import reconcile
 
         try:
             found = reconcile(self.desk)
+            mine = [orphan for orphan in found.orphans if self.scope.has_orphan(orphan)]
+            return [remember_orphan(orphan.instance, self.desk) for orphan in mine], None
+        except Interrupted:
+            raise
         except LlmhostError as error:
             return [], error
-        return [orphan for orphan in found.orphans if self.scope.has_orphan(orphan)], None
+
+    def _patience(self, trouble: LlmhostError | None) -> RentDesk:
+        """A market that does not answer is told what to end, and not waited for until the end of all patience."""
+        timing = self.desk.timing
+        if trouble is None:
+            return self.desk
+        return replace(self.desk, timing=replace(timing, verify_s=timing.verify_s * SILENT_PART))
 
     def _now(self, rentals: Sequence[Rental]) -> list[Rental]:
         """As the ledger has them by now."""
         return [self.desk.ledger.rentals.get(rental.label) or rental for rental in rentals]
 
-    def _settled(self, rentals: list[Rental], trouble: LlmhostError | None) -> list[Rental]:
-        """Those that bill, or may. An attempt of which nobody knows what came of it is looked for first."""
-        from llmhost.fleet.rented.settle import settle
-
-        unsettled = [rental for rental in rentals if rental.state in UNSETTLED]
-        if trouble is None and unsettled:
-            names = ", ".join(rental.node_id for rental in unsettled)
-            self.desk.progress.phase("settle", f"finding out whether {names} was rented")
-            for rental, result in zip(unsettled, at_once(unsettled, lambda one: settle(one, self.desk)), strict=True):
-                rentals[rentals.index(rental)] = rental if isinstance(result, LlmhostError) else result
-        return [rental for rental in self._now(rentals) if rental.is_open]
-
-    def _say(self, rentals: list[Rental], orphans: list[Orphan]) -> None:
-        names = [f"{one.node_id} (instance {one.instance_id})" for one in rentals]
-        names += [f"instance {orphan.instance.id}" for orphan in orphans]
+    def _say(self, rentals: Sequence[Rental]) -> None:
+        names = [_shown(one) for one in rentals]
         if names:
-            self.desk.progress.phase("destroy", f"ending {', '.join(names)}, until the market has verified it")
+            self.desk.progress.phase("destroy", f"ending {', '.join(names)}, until the market lists it no more")
 
-    def _end_orphans(self, orphans: list[Orphan]) -> list[Ended]:
-        from llmhost.fleet.rented.ending import Ended, end_orphan
-
-        results = at_once(orphans, lambda one: end_orphan(one.instance, self.desk))
-        return [one for one in results if isinstance(one, Ended)]
-
-    def _told(self, ended: list[Ended], trouble: LlmhostError | None, asked: Sequence[Rental]) -> Farewell:
+    def _told(self, ended: list[Ended], trouble: LlmhostError | None, asked: Sequence[Rental]) -> Parting:
         labels = {one.rental.label for one in ended}
         # one that reconciling found to be gone already
         before = [rental for rental in self._now(asked) if rental.label not in labels and not rental.is_open]
-        destroyed = [*(self._row(one.rental, verified=one.verified) for one in ended)]
+        destroyed = [self._row(one.rental, verified=one.verified) for one in ended if _was_bought(one.rental)]
         destroyed += [self._row(one, verified=True) for one in before if one.instance_id is not None]
         left = [one for one in ended if not one.verified]
         still = tuple(one.rental for one in left)
         why = next((one.error for one in left if one.error is not None), trouble)
         errors = [still_billing(still, why)] if still else [trouble] if trouble else []
-        return Farewell(tuple(destroyed), tuple(map(billing_row, still)), tuple(errors), still)
+        return Parting(tuple(destroyed), tuple(map(billing_row, still)), tuple(errors), still)
 
     def _row(self, rental: Rental, *, verified: bool) -> dict[str, Any]:
         now = self.desk.now()
@@ -172,6 +165,10 @@ class _Ending:
             "spent_usd": round(bill.spent(rental, now), 6),
             "hours": round(bill.hours(rental, now), 4),
         }
+
+
+def _was_bought(rental: Rental) -> bool:
+    return rental.is_open or rental.instance_id is not None
 
 
 def ended_row(node_id: str, rental: Rental | None, *, verified: bool) -> dict[str, Any]:
@@ -219,11 +216,11 @@ def _shown(rental: Rental) -> str:
     return f"instance {rental.instance_id} ({rental.node_id})"
 
 
-def _untouched(rentals: Sequence[Rental], why: LlmhostError) -> Farewell:
+def _untouched(rentals: Sequence[Rental], why: LlmhostError) -> Parting:
     """Nobody could be asked."""
     still = tuple(rental for rental in rentals if rental.is_open)
     error = still_billing(still, AuthenticationNeeded(why.message, hint=why.hint, code=why.code)) if still else why
-    return Farewell(
+    return Parting(
         tuple(ended_row(one.node_id, one, verified=False) for one in still),
         tuple(map(billing_row, still)),
         (error,),
@@ -234,7 +231,7 @@ def _untouched(rentals: Sequence[Rental], why: LlmhostError) -> Farewell:
 def _installation(rentals: Sequence[Rental], paths: Paths) -> str | None:
     """Who we are; where the file of it is lost, our own labels say so."""
     known = secrets.read(paths.installation_id_file)
-    labels = (parse(rental.label.partition("#")[0]) for rental in rentals)
+    labels = (parse(label_of_row(rental.label)) for rental in rentals)
     return known or next((label.installation for label in labels if label is not None), None)
 
 

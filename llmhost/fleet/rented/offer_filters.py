@@ -17,6 +17,8 @@ SHUNNED = timedelta(days=7)
 # Values that a wish is relaxed to.
 RELIABILITY_STEPS = (0.98, 0.95, 0.9, 0.8, 0.6, 0.0)
 PRICE_STEP = 0.05
+# Sums of prices are no exact numbers.
+SAME_PRICE = 1e-6
 MBPS_STEP = 50
 # The system, Ollama and its buffers, beside the model.
 BESIDES_MODEL_GB = 15.0
@@ -111,7 +113,7 @@ def _host(offer: MarketOffer, wish: OfferWish) -> Iterator[Reason]:
 
 
 def _terms(offer: MarketOffer, wish: OfferWish) -> Iterator[Reason]:
-    if wish.max_price is not None and offer.price_usd_per_hour > wish.max_price:
+    if wish.max_price is not None and offer.price_usd_per_hour > wish.max_price + SAME_PRICE:
         price = round(math.ceil(round(offer.price_usd_per_hour / PRICE_STEP, 6)) * PRICE_STEP, 2)
         text = f"costs ${offer.price_usd_per_hour:.3f}/h, more than ${wish.max_price:g}"
         yield Reason("price", text, f"--max-price {price:g}", ("max_price", price))

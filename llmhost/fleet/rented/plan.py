@@ -10,6 +10,7 @@ from llmhost.core.errors import NothingSuitable
 from llmhost.core.ledger import GatewayRecord, NodeRecord
 from llmhost.core.rentals import Rental, Terms
 from llmhost.fleet.desired import VAST
+from llmhost.fleet.offers import Survey
 from llmhost.fleet.rented import bill
 from llmhost.fleet.rented.ranking import Priced
 from llmhost.fleet.rented.request import RentWish
@@ -54,8 +55,9 @@ class Money:
 class RentedPlan:
     """Nodes and a gateway. `offers` are those of the seats, in their order, and then the spares.
 
-    `leaving` are nodes that the new ones take the place of, `lost` those whose machine is gone already. `terms` are what will hold. `made_at`
-    is the time of it (seconds since 1970), `onstart` what the first machine would run at its start.
+    `leaving` are nodes that the new ones take the place of, `lost` those whose machine is gone already, `leftovers` what is rented and
+    serves nobody. `terms` are what will hold. `made_at` is the time of it (seconds since 1970), `onstart` what the first machine would run
+    at its start.
     """
 
     fleet: str
@@ -74,7 +76,8 @@ class RentedPlan:
     disk_gb: float
     made_at: float
     onstart: str | None = None
-    changed: tuple[str, ...] = ()
+    survey: Survey | None = None
+    leftovers: tuple[Rental, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -131,7 +134,7 @@ class RentedPlan:
             "backend": self.choice.backend,
             "model": self.choice.model,
             "context": self.choice.context,
-            "pull": self.choice.missing and bool(self.seats or self.changed),
+            "pull": self.choice.missing and bool(self.seats),
             "starts_ollama": False,
             "why": self._why(),
             "changes": list(self.changes),
@@ -162,7 +165,7 @@ class RentedPlan:
     def _kept_view(self, one: Kept) -> dict[str, Any]:
         return {
             "id": one.node.id,
-            "action": "change" if one.node.id in self.changed else "keep",
+            "action": "keep",
             "gpu": one.rental.gpu,
             "instance_id": None if one.rental.instance_id is None else str(one.rental.instance_id),
             "price_usd_per_hour": bill.price(one.rental),
@@ -205,7 +208,7 @@ def _offer_view(one: Priced) -> dict[str, Any]:
 
 
 def check_credit(plan: RentedPlan) -> None:
-    """Raises NothingSuitable (`insufficient_credit`) when the credit would not last for an hour (a shorter lease: for that) and a dollar."""
+    """Raises NothingSuitable (`insufficient_credit`) when the credit does not last for an hour (or a shorter lease) and a dollar beside."""
     if not plan.seats or plan.money.credit_usd is None:
         return
     hours = 1.0 if plan.hours is None else min(1.0, plan.hours)
@@ -233,17 +236,16 @@ def action_of(
     seats: Sequence[Seat],
     kept: Sequence[Kept],
     leaving: Sequence[str],
-    changed: Sequence[str],
     others: tuple[str, ...],
     *,
     of_servers: bool,
     moved: bool,
 ) -> Action:
-    """What becomes of the whole fleet. `others` are settings that the running servers do not have, `of_servers` some beside the gateway's."""
+    """What becomes of the whole fleet. `others` are settings that running servers do not have, `of_servers` = not only the gateway."""
     if leaving:
         return "replace"
     if seats:
         return "extend" if kept else "create"
-    if changed or of_servers:
+    if of_servers:
         return "change"
     return "replace_gateway" if moved or others else "keep"

@@ -131,7 +131,7 @@ def price(offer: MarketOffer, wish: OfferWish, job: Job, note: MachineNote | Non
         minutes_to_ready=ready_s / 60,
         effective_usd_per_hour=effective,
         total_usd=total,
-        score=effective * _penalty(offer),
+        score=effective * _penalty(offer, job),
         notes=(*notes, *_notes(note)),
     )
 
@@ -153,12 +153,15 @@ def _gpu_price(offer: MarketOffer, disk: float) -> tuple[float, tuple[str, ...]]
     parts = offer.gpu_usd_per_hour + disk
     if offer.price_usd_per_hour <= parts * (1 + TOLERANCE):
         return offer.gpu_usd_per_hour, ()
-    return offer.price_usd_per_hour - disk, (f"the market asks ${offer.price_usd_per_hour:.3f}/h in all, more than its parts",)
+    return offer.price_usd_per_hour - disk, (
+        f"the market asks ${offer.price_usd_per_hour:.3f}/h in all, more than its parts",
+    )
 
 
-def _penalty(offer: MarketOffer) -> float:
+def _penalty(offer: MarketOffer, job: Job) -> float:
+    """Without a model the card does nothing, so how fast it is does not matter."""
     unreliable = 1 + UNRELIABILITY_WEIGHT * (1 - offer.reliability)
-    if not offer.memory_gb_per_s:
+    if not offer.memory_gb_per_s or not job.model_gb:
         return unreliable
     return float(unreliable * (REFERENCE_BANDWIDTH / offer.memory_gb_per_s) ** BANDWIDTH_EXPONENT)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from llmhost.core.rentals import MachineNote
@@ -14,8 +14,8 @@ from llmhost.fleet.rented.ranking import Job, Priced, Rejected, price
 from llmhost.providers.market import OfferWish
 
 MOST = 5
-# An offer against which more speaks is no near miss.
-NEAR = 3
+# Of the combinations only so many are tried, those of the cheapest offers.
+MOST_TRIED = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,10 @@ def relaxations(
 
     Sorted by how many machines that frees, then by their price.
     """
-    near = [each for each in rejected if _is_near(each)]
+    near = [each for each in rejected if all(reason.change for reason in each.reasons)]
     search = _Search(near, wish, job, machines, now)
     found = list(_singles(near, search)) or list(_together(near, search))
     return sorted(found, key=lambda each: (-each.frees, each.nearest.score, each.options))[:MOST]
-
-
-def _is_near(rejected: Rejected) -> bool:
-    return len(rejected.reasons) <= NEAR and all(reason.change for reason in rejected.reasons)
 
 
 def _singles(near: list[Rejected], search: _Search) -> Iterator[Relaxation]:
@@ -94,16 +90,23 @@ def _singles(near: list[Rejected], search: _Search) -> Iterator[Relaxation]:
 
 
 def _together(near: list[Rejected], search: _Search) -> Iterator[Relaxation]:
-    """The combinations of the offers that miss the fewest wishes."""
+    """For each kind of combination, among those of the offers that miss the fewest wishes, the one with the best offer."""
     fewest = min((len(each.reasons) for each in near), default=0)
-    seen: set[tuple[str | None, ...]] = set()
-    for each in near:
-        options = tuple(reason.option for reason in each.reasons)
-        if len(options) == fewest and options not in seen:
-            seen.add(options)
-            found = search.tried(each.reasons)
-            if found:
-                yield found
+    asked = {_options(each): each.reasons for each in near if len(each.reasons) == fewest}
+    best: dict[tuple[str, ...], Relaxation] = {}
+    for given in islice(asked.values(), MOST_TRIED):
+        found, kind = search.tried(given), tuple(reason.code for reason in given)
+        if found and (kind not in best or _better(found, best[kind])):
+            best[kind] = found
+    yield from best.values()
+
+
+def _better(one: Relaxation, other: Relaxation) -> bool:
+    return (one.nearest.score, one.frees) < (other.nearest.score, other.frees)
+
+
+def _options(rejected: Rejected) -> tuple[str | None, ...]:
+    return tuple(reason.option for reason in rejected.reasons)
 
 
 def _key(reason: Reason) -> tuple[str, str]:

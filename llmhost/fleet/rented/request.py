@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmhost.core import durations
+from llmhost.core.errors import UsageError
 from llmhost.providers.base import BackendName
 from llmhost.providers.market import Trust
 from llmhost.providers.model_choice import FAVOURITE
@@ -64,7 +65,7 @@ def from_settings(settings: Settings, offer_id: int | None = None, count: int = 
         count=count,
         max_price=settings.max_price,
         budget=settings.budget,
-        lease_s=durations.seconds(settings.lease),
+        lease_s=_lease(settings.lease),
         idle_s=durations.seconds(settings.idle),
         regions=_regions(settings.regions or ()),
         trust=settings.trust,
@@ -73,6 +74,13 @@ def from_settings(settings: Settings, offer_id: int | None = None, count: int = 
         image=settings.image,
         offer_id=offer_id,
     )
+
+
+def _lease(written: str) -> float | None:
+    length = durations.seconds(written)
+    if length == 0:
+        raise UsageError("a lease of no time would end before it begins.", hint="--lease 4h", code="bad_duration")
+    return length
 
 
 def _gpu(settings: Settings, backend: BackendName, offer_id: int | None) -> str | None:

@@ -50,11 +50,12 @@ def settle_all(rentals: Sequence[Rental], desk: RentDesk) -> list[Settled]:
     questions = [_Question(rental, started + lag_left_s(rental, desk)) for rental in rentals]
     results = {rental.label: Settled(rental) for rental in rentals}
     while open_ones := [question for question in questions if not question.done]:
+        asked_at = time.monotonic()
         instances, forbidden = _ask(desk)
         for question in open_ones:
             results[question.rental.label].forbidden = forbidden
             if instances is not None:
-                _answer(question, instances, results[question.rental.label], desk)
+                _answer(question, instances, asked_at, results[question.rental.label], desk)
         if all(question.done for question in questions) or _given_up(started, questions, desk):
             break
         pause(desk.timing.settle_every_s)
@@ -82,7 +83,7 @@ def _ask(desk: RentDesk) -> tuple[list[Instance] | None, bool]:
         return None, False
 
 
-def _answer(question: _Question, instances: list[Instance], result: Settled, desk: RentDesk) -> None:
+def _answer(question: _Question, instances: list[Instance], asked_at: float, result: Settled, desk: RentDesk) -> None:
     found = claims.hits(question.rental, instances, desk.ledger.rentals.all())
     if found:
         result.rental, seconds = claims.adopt(question.rental, found, desk)
@@ -91,8 +92,8 @@ def _answer(question: _Question, instances: list[Instance], result: Settled, des
         _end_seconds(seconds, desk)
         return
     question.clean += 1
-    if question.clean >= desk.timing.settle_answers and time.monotonic() >= question.until:
-        result.rental = desk.move(question.rental, "refused", why=question.rental.why or NOTHING, ended_at=desk.stamp())
+    if question.clean >= desk.timing.settle_answers and asked_at >= question.until:
+        result.rental = desk.move(question.rental, "refused", why=NOTHING, ended_at=desk.stamp())
         question.done = True
 
 

@@ -11,9 +11,10 @@ from llmhost.core.rentals import Rental
 from llmhost.fleet.commit import hold
 from llmhost.fleet.desired import VAST, phase_of, serving
 from llmhost.fleet.rented.addresses import moved
+from llmhost.fleet.rented.books import RENTAL
 from llmhost.fleet.rented.desk import RentDesk
 from llmhost.fleet.rented.ending import Ended, end
-from llmhost.fleet.rented.enforce import RENTAL, Place, desk_of, forget_nodes, lost_nodes
+from llmhost.fleet.rented.enforce import Place, desk_of, forget_nodes, lost_nodes
 from llmhost.fleet.rented.inventory_view import instances
 from llmhost.fleet.rented.reconcile import reconcile
 from llmhost.fleet.turn import try_turn

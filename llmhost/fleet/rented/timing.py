@@ -10,7 +10,7 @@ from llmhost.core.settings import Settings
 CREATE_PENALTY_S = 12.0
 # A verified end is asked for this often at least (vast facts §4.2 step 8).
 VERIFY_EVERY_S = 5.0
-LEAST_S = 0.02
+LEAST_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class RentTiming:
     @property
     def settle_patience_s(self) -> float:
         """How long a market that does not answer is asked before nobody knows."""
-        return 3 * self.settle_s
+        return max(LEAST_S * 40, 3 * self.settle_s)
 
     @property
     def verify_every_s(self) -> float:

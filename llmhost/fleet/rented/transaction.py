@@ -15,7 +15,7 @@ from llmhost.fleet.rented.ending import CONSOLE, Ended, end
 from llmhost.fleet.rented.interrupts import Interrupts, deferred
 from llmhost.fleet.rented.not_rented import NotRented as NotRented
 from llmhost.fleet.rented.ownership import CLAIM, new_label
-from llmhost.fleet.rented.settle import Settled, settle_all
+from llmhost.fleet.rented.settle import settle_all
 from llmhost.providers.market import Instance, MarketOffer, Order, Refused, Rented, RentOutcome, Unknown
 
 # How often one offer is asked for when the market only says that it was asked too often, and the longest wait for that.
@@ -79,8 +79,18 @@ def _attempt(deal: Deal, desk: RentDesk, interrupts: Interrupts) -> Rental:
     try:
         outcome: RentOutcome = desk.market.rent(deal.offer, order)
     except LlmhostError as error:
-        outcome = Unknown(error.message)
+        # An order that is not sent (a secret in it): the market is asked all the same, and then the error is what there is to say.
+        _not_sent(rental, error, desk)
+        raise
     return _conclude(rental, outcome, desk, interrupts)
+
+
+def _not_sent(rental: Rental, error: LlmhostError, desk: RentDesk) -> None:
+    try:
+        kept = _settled(rental, Unknown(error.message), desk)
+    except NotRented:
+        return
+    _end_or_raise(kept, desk, error.message)
 
 
 def _intend(deal: Deal, desk: RentDesk) -> tuple[Rental, Order]:
@@ -124,13 +134,17 @@ def _conclude(rental: Rental, outcome: RentOutcome, desk: RentDesk, interrupts: 
 
 def _keep(rental: Rental, instance_id: int, desk: RentDesk) -> Rental:
     """What the ledger does not know must not bill."""
-    since = desk.stamp()
+    found = replace(rental, state="rented", instance_id=instance_id, rented_at=desk.stamp())
     try:
-        return desk.move(rental, "rented", instance_id=instance_id, rented_at=since)
+        kept = desk.move(rental, "rented", instance_id=instance_id, rented_at=found.rented_at)
     except LlmhostError:
-        unwritten = replace(rental, state="rented", instance_id=instance_id, rented_at=since)
-        _end_or_raise(unwritten, desk, "the ledger could not be written")
+        _end_or_raise(found, desk, "the ledger could not be written")
         raise
+    if not kept.is_open:
+        # Only another command that was wrong about who is at work closes a row that is in use.
+        _end_or_raise(claims.remember_second(found, Instance(instance_id), desk), desk, "its row was closed meanwhile")
+        raise NotRented("server", "another llmhost command closed the attempt; its machine was ended again.")
+    return kept
 
 
 def _settled(rental: Rental, outcome: Refused | Unknown, desk: RentDesk) -> Rental:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from llmhost.core import durations
 from llmhost.core.rentals import Inventory
 from llmhost.fleet.rented import budget
-from llmhost.fleet.rented.alerts import Alert
+from llmhost.fleet.rented.alerts import Alert, Facts
 from llmhost.fleet.rented.budget import Standing
 from llmhost.fleet.rented.inventory_view import Risen, ends_at, paired
 from llmhost.fleet.rented.memory import Memory
@@ -58,7 +58,7 @@ def other_alerts(look: Look, inventory: Inventory, memory: Memory) -> Iterator[A
 def price_alert(risen: Risen) -> Alert:
     rental = risen.rental
     text = f"{rental.node_id} ({rental.gpu}) costs ${risen.now:.3f}/h now, ${risen.before:.3f}/h before."
-    facts = {"node": rental.node_id, "usd_per_hour": risen.now, "before_usd_per_hour": risen.before}
+    facts: Facts = {"node": rental.node_id, "usd_per_hour": risen.now, "before_usd_per_hour": risen.before}
     return Alert("price", rental.fleet, text, facts)
 
 
@@ -88,7 +88,7 @@ def _lease(look: Look) -> Iterator[tuple[str, Alert]]:
     warning = budget.lease_warning(terms, look.now)
     if terms is not None and warning is not None:
         text = f"The lease of fleet {fleet} ends at {terms.lease_ends_at}; then it is destroyed. To go on: llmhost extend 2h"
-        facts = {"lease_ends_at": terms.lease_ends_at, **_money(look.standing)}
+        facts: Facts = {"lease_ends_at": terms.lease_ends_at, **_money(look.standing)}
         yield f"lease/{fleet}/{terms.lease_ends_at}/{warning:.0f}", Alert("lease", fleet, text, facts)
 
 
@@ -123,7 +123,7 @@ def _credit(look: Look) -> Iterator[tuple[str, Alert]]:
     yield f"credit/{fleet}/{since}", Alert("credit", fleet, text, {"runs_out_at": at})
 
 
-def _money(standing: Standing) -> dict[str, str | float | int | None]:
+def _money(standing: Standing) -> Facts:
     limit = standing.budget_usd
     return {"spent_usd": round(standing.spent_usd, 4), "budget_usd": limit, "usd_per_hour": standing.usd_per_hour}
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 from llmhost.core.errors import Interrupted, LlmhostError
 from llmhost.fleet.links import pins_of
-from llmhost.fleet.rented import host_key
 from llmhost.fleet.rented.access_key import login
 from llmhost.fleet.rented.addresses import targets, way_at
 from llmhost.fleet.rented.boot_failure import BootFailed, because, name_of
 from llmhost.fleet.rented.classify import Blame, Running
+from llmhost.fleet.rented.host_key import Hunt, pin
 from llmhost.fleet.rented.life import Life
 from llmhost.fleet.rented.phases import Teller
 from llmhost.ssh.dial import dial
@@ -63,9 +63,10 @@ class WayIn:
     host_key: HostKey = "first"
     known: bool = False
     _pins: Pins = field(init=False)
+    _hunt: Hunt | None = None
     _deadline: float = 0.0
-    _answered_at: float | None = None
-    _log_at: float = 0.0
+    _direct_until: float = 0.0
+    _answered: tuple[SshTarget, float] | None = None
     _attached: bool = False
     _trouble: SshFailure | None = None
 
@@ -79,12 +80,20 @@ class WayIn:
         own key.
         """
         self.teller.phase("ssh", "waiting until it lets us in")
-        began, budget, number = time.monotonic(), self.desk.settings.vast_ssh_s, 0
-        self._deadline = began + budget
-        while time.monotonic() < self._deadline:
+        now, budget = time.monotonic(), self.desk.settings.vast_ssh_s
+        self._deadline, self._direct_until = now + budget, now + budget * DIRECT_SHARE
+        try:
+            return self._attempts(budget)
+        finally:
+            if self._hunt is not None:
+                self._hunt.end()
+                self._hunt = None
+
+    def _attempts(self, budget: float) -> Entered | None:
+        number = 0
+        while (now := time.monotonic()) < self._deadline:
             ways = targets(self.life.instance, self.desk.settings.vast_ssh_user)
-            first_only = time.monotonic() - began < budget * DIRECT_SHARE
-            way = way_at(ways, number, first_only=first_only)
+            way = way_at(ways, number, first_only=now < self._direct_until)
             entered = None if way is None else self._try(way)
             if entered is not None:
                 return entered
@@ -138,24 +147,34 @@ class WayIn:
 
     def _may_log_in(self, way: SshTarget) -> bool:
         """Whether the host key is known by now, or has been waited for long enough. Raises SshFailure when nobody answers."""
-        if self.known or self._ask_log():
+        if self.known or self._learnt():
             return True
-        if self._answered_at is None:
+        if self._answered is None:
             self._knock(way)  # once: sshd shuts out who hangs up on it often (PerSourcePenalties of sshd_config(5))
-            self._answered_at = time.monotonic()
+            self._answered = (way, time.monotonic())
         now, budget = time.monotonic(), self.desk.settings.vast_ssh_s
-        return now >= min(self._answered_at + budget * KEY_SHARE, self._deadline - budget * LAST_SHARE)
+        enough = now >= min(self._answered[1] + budget * KEY_SHARE, self._deadline - budget * LAST_SHARE)
+        if enough:
+            self._favour_what_answered(now)
+        return enough
 
-    def _ask_log(self) -> bool:
-        """Whether the container's log names its host key, which is pinned then; asked as often as the market is."""
-        if time.monotonic() < self._log_at:
-            return False
-        keys = host_key.from_log(self.desk.market, self.life.instance.id)
-        self._log_at = time.monotonic() + self.desk.settings.vast_poll_s
+    def _learnt(self) -> bool:
+        """Whether the container's log names its host key by now, which is pinned then."""
+        desk = self.desk
+        if self._hunt is None:
+            self._hunt = Hunt(desk.market, self.life.instance.id, desk.settings.vast_poll_s)
+        keys = self._hunt.keys
         if keys:
-            host_key.pin(self._pins, self.alias, keys)
+            pin(self._pins, self.alias, keys)
             self.known, self.host_key = True, "log"
+            self._favour_what_answered(time.monotonic())
         return bool(keys)
+
+    def _favour_what_answered(self, now: float) -> None:
+        """The wait for the key was no fault of the direct way."""
+        direct = self.life.instance.direct
+        if self._answered is not None and direct == (self._answered[0].host, self._answered[0].port):
+            self._direct_until = max(self._direct_until, now + self.desk.settings.vast_ssh_s * DIRECT_SHARE)
 
     def _knock(self, way: SshTarget) -> None:
         """Whether an SSH server answers; nothing is said to it. Raises SshFailure."""

@@ -74,12 +74,14 @@ def _silence() -> None:
 
 def _answer(call: Callable[[], Any], whom: str) -> Answer:
     """The vendor's errors carry the request with its key: none of them leaves this function, not even as a cause."""
+    from http.client import HTTPException
+
     from urllib3.exceptions import HTTPError
 
     try:
         response = call()
         return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, response.content)
-    except (OSError, ValueError, HTTPError) as error:
+    except (OSError, ValueError, HTTPError, HTTPException) as error:
         kind = next((each.__name__ for each in type(error).__mro__ if each.__name__ in _WHY), "")
     why = _WHY.get(kind, "the call failed")
     raise VastTrouble(f"{whom} cannot be reached: {why}.", code="vast_unreachable", passing=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from llmhost.core.errors import LlmhostError
-from llmhost.providers.market import Order, Refused, RefusalReason, Rented, RentOutcome, Unknown
+from llmhost.providers.market import Order, RefusalReason, Refused, Rented, RentOutcome, Unknown
 from llmhost.providers.vast import failures
 from llmhost.providers.vast.answer import Answer
 from llmhost.providers.vast.client import load

@@ -17,7 +17,8 @@ LONGEST_TEXT = 300
 _ADDRESS = re.compile(r"\w+://\S+")
 _LACKS = re.compile(r"lacks the (\w+) permission", re.IGNORECASE)
 _WRONG_KEY = ("invalid user key", "requires login", "invalid api key")
-KEYS_HINT = "Make a key with misc, user_read, instance_read, instance_write and billing_read at https://cloud.vast.ai/manage-keys/"
+# What llmhost needs (vast facts §4.6).
+GROUPS = ("misc", "user_read", "instance_read", "instance_write", "billing_read")
 KEY_HINT = "Set VAST_API_KEY to a key of https://cloud.vast.ai/manage-keys/ and run: llmhost doctor"
 STATUS_HINT = "Try again in a moment; what is rented is shown by: llmhost status"
 
@@ -57,11 +58,9 @@ def login_trouble(status: int, data: Any) -> AuthenticationNeeded | None:
     said = f"{data.get('error')} {data.get('msg')} {data.get('detail')}"
     lacking = _LACKS.search(said)
     if lacking:
-        words = f"the key for vast.ai lacks the permission {lacking[1]}."
-        return AuthenticationNeeded(words, hint=KEYS_HINT, code="no_permission")
+        return _no_permission(f"the key for vast.ai lacks the permission {lacking[1]}.", lacking[1])
     if "due to a constraint" in said:
-        words = "the key for vast.ai is bound to something else than this."
-        return AuthenticationNeeded(words, hint=KEYS_HINT, code="no_permission")
+        return _no_permission("the key for vast.ai is bound to something else than this.")
     if status == 401 or data.get("error") == "auth_error" or any(words in said.lower() for words in _WRONG_KEY):
         return AuthenticationNeeded("vast.ai does not know this key.", hint=KEY_HINT, code="bad_key")
     return None
@@ -84,6 +83,12 @@ def gone(answer: Answer) -> bool:
     """The instance is not there (any more)."""
     data = answer.fields or {}
     return answer.status in (404, 410) and "no_such_instance" in f"{data.get('error')} {data.get('msg')}"
+
+
+def _no_permission(message: str, *more: str) -> AuthenticationNeeded:
+    groups = ", ".join(dict.fromkeys((*GROUPS, *more)))
+    hint = f"Make a key with {groups} at https://cloud.vast.ai/manage-keys/"
+    return AuthenticationNeeded(message, hint=hint, code="no_permission")
 
 
 def _odd_success(status: int, data: Any, secrets: Iterable[str]) -> LlmhostError | None:

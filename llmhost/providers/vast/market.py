@@ -110,7 +110,7 @@ def open_market(
         read_timeout_s=settings.vast_read_timeout_s,
         write_timeout_s=settings.vast_write_timeout_s,
     )
-    turns = pace.shared(settings.vast_url or "", key, settings.vast_pace)
+    turns = pace.shared((settings.vast_url or "").rstrip("/"), key, settings.vast_pace)
     return VastMarket(Api(wire, turns, 2 * settings.vast_read_timeout_s, hidden), hidden)
 
 

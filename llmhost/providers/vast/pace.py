@@ -18,7 +18,7 @@ PENALTY = 1.0
 SEARCHES, SEARCH_WINDOW_S = 8, 60.0
 # Two calls that leave at the right distance may arrive a little closer together.
 MARGIN = 1.05
-# Whatever `Retry-After` says, an endpoint is not closed for longer: something may have to be destroyed.
+# Whatever `Retry-After` says, an endpoint is not closed for longer (times the factor): something may have to be destroyed.
 LONGEST_CLOSED_S = 60.0
 
 
@@ -48,7 +48,7 @@ class Pace:
     def too_soon(self, endpoint: str, retry_after_s: float | None = None) -> float:
         """The market refused a call as too frequent: keep the endpoint closed, for as long as it says or the table does; the seconds."""
         wait = self.refusal_s(endpoint) if retry_after_s is None else max(retry_after_s, self._interval(endpoint))
-        self._close(endpoint, min(wait, LONGEST_CLOSED_S))
+        self._close(endpoint, min(wait, LONGEST_CLOSED_S * self.factor))
         return wait
 
     def refusal_s(self, endpoint: str) -> float:

@@ -78,7 +78,7 @@ def _prices(row: dict[str, Any], disk: float) -> tuple[float, float] | None:
     base, total = number(row.get("dph_base")), number(row.get("dph_total"))
     if base is None:
         base = None if total is None else max(0.0, total - disk)
-    if base is None:
+    if base is None or base < 0:
         return None
     price = base + disk
     if total is not None and abs(total - price) > PRICE_TOLERANCE * price:

@@ -32,7 +32,9 @@ class OneRequest(VastClient):  # type: ignore[misc]  # the package carries no ty
         request = requests.Request(method, url, headers=headers, json=json_data, auth=_as_it_is)
         with VastSession(self.server_url) as session:
             prepared = session.prepare_request(request)
-            return session.send(prepared, timeout=timeout or self.timeout, allow_redirects=method == "GET")
+            limit = timeout or self.timeout
+            response: requests.Response = session.send(prepared, timeout=limit, allow_redirects=method == "GET")
+            return response
 
 
 def build_payload(**wish: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What is asked of the search, and what is believed of its answer.
 
-Numbers go as numbers: the vendor's own query language sends them as texts, which the market does not always apply (vast facts §1.5). For the
-same reason what came back is checked again here. Only those filters are sent that hide nothing worth explaining to the user.
+Numbers go as numbers: the vendor's own query language sends them as texts, which the market does not always apply (vast facts §1.5).
+For the same reason what came back is checked again here. Only those filters are sent that hide nothing worth explaining to the user.
 """
 
 from __future__ import annotations

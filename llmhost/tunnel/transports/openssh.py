@@ -7,17 +7,15 @@ echo is the session without which sshd leaves TCP_NODELAY off (D2), and the hear
 from __future__ import annotations
 
 import re
-import shlex
 
 from llmhost.tunnel.base import Reason
 from llmhost.tunnel.spec import LinkSpec
+from llmhost.tunnel.transports.remote_echo import echo_loop
 from llmhost.tunnel.transports.ssh_words import explain
 
 # A `cat` that can be asked one thing. sshd answers a forbidden forwarding to a Unix socket in the same words as a socket where nobody
 # listens; Linux tells the two apart in /proc/net/unix (elsewhere the question stays open).
-_ECHO = """while read -r l; do
-case $l in *\\?) grep -qsF -e "$1" /proc/net/unix && l="$l yes";; esac;
-printf '%s\\n' "$l"; done"""
+_ASKED = 'case $l in *\\?) grep -qsF -e "$1" /proc/net/unix && l="$l yes";; esac;'
 
 
 class OpenSsh:
@@ -32,7 +30,7 @@ class OpenSsh:
         for name, value in options.items():
             argv += ["-o", f"{name}={value}"]
         argv += ["-L", f"{_field(local)}:{_field(spec.remote_socket)}"]
-        argv += ["--", spec.target.host, echo_command(spec.remote_socket)]
+        argv += ["--", spec.target.host, echo_command(spec.remote_socket, spec.beat)]
         return argv, {"LC_ALL": "C"}  # its words are read (ssh_words)
 
     def first_line(self, spec: LinkSpec, local: str) -> bytes:
@@ -42,10 +40,9 @@ class OpenSsh:
         return explain(code, stderr, spec)
 
 
-def echo_command(remote_socket: str) -> str:
-    """What runs over there, for whatever login shell. `exec`: that shell leaves the stage, so that the end of our input is the end."""
-    script = _ECHO.replace("\n", " ")  # csh takes no line end in quotes
-    return f"exec /bin/sh -c {shlex.quote(script)} link {shlex.quote(remote_socket)}"
+def echo_command(remote_socket: str, beat: str | None = None) -> str:
+    """What runs over there, for whatever login shell."""
+    return echo_loop(remote_socket, asked=_ASKED, beat=beat)
 
 
 def _quiet_options() -> dict[str, str]:

@@ -1,7 +1,8 @@
 """A real machine behind an instance: a real sshd on loopback, and the instance's onstart executed in a folder that stands for its root.
 
 Below the machine's folder: `root` (HOME of the container and of SSH sessions), `etc/ssh` (the public host key, where an image has it),
-`bin` (first on PATH: a fake `nvidia-smi`, and the programs a test brings), `tmp`, `container.log`.
+`bin` (first on PATH: a fake `nvidia-smi`, an `ssh-keyscan` for which port 22 is this machine's sshd, and the programs a test brings),
+`tmp`, `container.log`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ from tests.support.system import processes_touching
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 RUN_S = 20.0
+# In a container port 22 is its own sshd, whatever port of the host leads there.
+KEYSCAN = """#!/bin/sh
+[ "$1 $2" = "-p 22" ] || { echo "this stands for: ssh-keyscan -p 22 HOST" >&2; exit 1; }
+shift 2
+PATH=%s exec ssh-keyscan -p %d "$@"
+"""
 
 
 def sandboxes(
@@ -186,16 +193,20 @@ class SandboxMachine:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         scripts = {"nvidia-smi": fake_smi(boot, self.folder / "gpu_lost"), **self._programs}
         for name, text in scripts.items():
-            program = self.folder / "bin" / name
-            program.write_text(text)
-            program.chmod(0o755)
+            self._write_program(name, text)
         (self.root / "onstart.sh").write_text(boot.onstart)
+
+    def _write_program(self, name: str, text: str) -> None:
+        program = self.folder / "bin" / name
+        program.write_text(text)
+        program.chmod(0o755)
 
     def _open_sshd(self) -> Sshd:
         if self.sshd is None:
             self.sshd = Sshd(self.folder / "sshd", user_home=self.root, environment=self._visible())
         self.sshd.start()
         self._let_in()
+        self._write_program("ssh-keyscan", self._programs.get("ssh-keyscan") or KEYSCAN % (PATH, self.sshd.port))
         public = self.sshd.host_key_files[0].with_suffix(".pub")
         (self.folder / "etc" / "ssh" / "ssh_host_ed25519_key.pub").write_text(public.read_text())
         for path in ("direct", "proxy"):

@@ -76,7 +76,8 @@ def dead_host() -> Script:
 
 def unpack_freeze() -> Script:
     """Eight minutes of silence after the last layer, then it runs."""
-    return [*_pull(5), *_wrapped(480, 10)]
+    done = step(480, msg="#7 DONE 31.8s\n")
+    return [*_pull(5), done, step(10, msg="Successfully loaded {image}\n"), *boot(10)]
 
 
 def oci_fail() -> Script:

@@ -15,6 +15,7 @@ class ChildConfig:
 
     `connect` is the time in seconds that each step of opening a connection may take; an SSH connection on which `alive_count` beats, one
     every `alive_every` seconds, went unanswered is dead; one with a beat unanswered for `suspect_after` seconds gets no new streams.
+    `beat` is a file over there, as in `LinkSpec`.
     """
 
     target: SshTarget
@@ -27,6 +28,7 @@ class ChildConfig:
     alive_every: float
     alive_count: int
     suspect_after: float
+    beat: str | None = None
 
     @classmethod
     def of(cls, spec: LinkSpec, local: str) -> ChildConfig:
@@ -42,6 +44,7 @@ class ChildConfig:
             alive_every=float(timing.alive_interval),
             alive_count=timing.alive_count,
             suspect_after=timing.echo_within,
+            beat=spec.beat,
         )
 
     def as_line(self) -> bytes:

@@ -16,7 +16,7 @@ from llmhost.tunnel.transports.sshtunnel_child.host_check import HostCheck, PinF
 from llmhost.tunnel.transports.sshtunnel_child.keys import login_keys
 from llmhost.tunnel.transports.sshtunnel_child.last_words import Ended
 from llmhost.tunnel.transports.sshtunnel_child.login import Login, dial
-from llmhost.tunnel.transports.sshtunnel_child.pulse import Pulse
+from llmhost.tunnel.transports.sshtunnel_child.pulse import Pulse, echo_command
 
 _PROHIBITED = 1  # SSH_OPEN_ADMINISTRATIVELY_PROHIBITED, RFC 4254 §5.1
 
@@ -33,7 +33,7 @@ class Connection:
         self.why = ""  # in words, once it is gone
         self._forwarder = forwarder
         self._config = config
-        self._pulse = Pulse(forwarder.transport, config.connect, on_echo, self._ended)
+        self._pulse = Pulse(forwarder.transport, config.connect, on_echo, self._ended, echo_command(config.beat))
 
     @property
     def fresh(self) -> bool:

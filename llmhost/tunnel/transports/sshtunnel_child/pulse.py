@@ -1,4 +1,4 @@
-"""The session of one SSH connection: a remote `cat` that sends every line back, so that silence is noticed.
+"""The session of one SSH connection: a remote `cat`, or a loop like one, that sends every line back, so that silence is noticed.
 
 paramiko's own keepalive sends and never looks at the answer (paramiko#2026). The session also makes sshd set TCP_NODELAY (tunnel facts D2).
 """
@@ -13,12 +13,18 @@ from collections.abc import Callable
 
 import paramiko
 
+from llmhost.tunnel.transports.remote_echo import echo_loop
 from llmhost.tunnel.transports.sshtunnel_child.gate import LOST
 from llmhost.tunnel.transports.sshtunnel_child.last_words import Ended
 
-COMMAND = "exec cat"  # the login shell leaves the stage
+CAT = "exec cat"  # the login shell leaves the stage
 _OWN = b"llmhost alive "
 _BACKLOG = 64  # lines that wait while the connection takes nothing; it is found dead before
+
+
+def echo_command(beat: str | None) -> str:
+    """What runs over there; `beat` as in `LinkSpec`."""
+    return echo_loop(beat=beat) if beat else CAT
 
 
 class Pulse:
@@ -30,6 +36,7 @@ class Pulse:
         seconds: float,
         on_echo: Callable[[bytes], None],
         on_end: Callable[[], None],
+        command: str = CAT,
     ) -> None:
         """Raises Ended (`session_refused`, `connection_lost`) when no session starts or nothing comes back within `seconds`."""
         self._on_echo, self._on_end = on_echo, on_end
@@ -39,13 +46,13 @@ class Pulse:
         self._heard = False
         self._count = 0
         self.misses = 0
-        self._channel = _session(transport, seconds)
+        self._channel = _session(transport, command, seconds)
         threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._write, daemon=True).start()
         self.tick()
         self._answered.wait(seconds)
         if not self._heard:
-            raise Ended("session_refused", f"`{COMMAND}` sent nothing back")
+            raise Ended("session_refused", f"`{command}` sent nothing back")
 
     def send(self, line: bytes) -> None:
         """Queue a line (with its line end); never blocks."""
@@ -100,10 +107,10 @@ class Pulse:
             self._on_echo(line)
 
 
-def _session(transport: paramiko.Transport, seconds: float) -> paramiko.Channel:
+def _session(transport: paramiko.Transport, command: str, seconds: float) -> paramiko.Channel:
     try:
         channel = transport.open_session(timeout=seconds)
-        channel.exec_command(COMMAND)
+        channel.exec_command(command)
     except LOST as error:
         raise Ended("session_refused" if transport.is_active() else "connection_lost", str(error)) from error
     return channel

@@ -1,0 +1,301 @@
+"""`up --provider vast`: makes a plan with rented machines hold. What it rented and does not serve in the end is ended, verified."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from llmhost.core.errors import Interrupted, LlmhostError, StillBilling, Unavailable
+from llmhost.core.ledger import Ledger, NodeRecord
+from llmhost.core.paths import Paths
+from llmhost.core.progress import Progress
+from llmhost.core.rentals import Rental, Terms
+from llmhost.core.result import Result
+from llmhost.fleet.commit import Desk, any_change, gateway_token, hold, send, undone_on_failure
+from llmhost.fleet.desired import DRAINING, SUPERVISOR, in_phase
+from llmhost.fleet.installation import installation_id
+from llmhost.fleet.node_progress import Board
+from llmhost.fleet.plan import UpRequest
+from llmhost.fleet.readiness import Wait, prove, ready_deadline
+from llmhost.fleet.rented.access_key import ready_key
+from llmhost.fleet.rented.books import RENTAL
+from llmhost.fleet.rented.crew import bring_up
+from llmhost.fleet.rented.desk import RentDesk
+from llmhost.fleet.rented.ending import end
+from llmhost.fleet.rented.interrupts import deferred
+from llmhost.fleet.rented.leave import still_billing
+from llmhost.fleet.rented.look import glance, look, make_rented_plan, plan_of
+from llmhost.fleet.rented.ownership import label_of_row, parse
+from llmhost.fleet.rented.plan import RentedPlan, check_dearer
+from llmhost.fleet.rented.timing import RentTiming
+from llmhost.fleet.rented.watchtower import Watchtower
+from llmhost.fleet.rented.wishes import begun_now
+from llmhost.fleet.rented.work import Pool, Site, fill
+from llmhost.fleet.status import status
+from llmhost.fleet.succession import replaced
+from llmhost.fleet.turn import my_turn
+from llmhost.fleet.visit import Visits
+from llmhost.providers.market import Market
+from llmhost.supervisor.launch import ensure_supervisor, is_running
+
+if TYPE_CHECKING:
+    from llmhost.core.settings import Settings
+    from llmhost.fleet.rented.look import Seen
+
+# Offers that were looked for longer ago may be gone, or dearer.
+FRESH_S = 60.0
+UNSETTLED = "interrupted_unsettled"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan that was made without the turn, so that a prompt left open blocks nobody."""
+
+    plan: RentedPlan
+    request: UpRequest
+    settings: Settings
+    paths: Paths
+    market: Market
+    seen: Seen
+
+    def carry_out(self, progress: Progress) -> Result:
+        """Do it, or what is left to do of it by now.
+
+        `data` as that of every `up`. Raises NothingSuitable (`price_rose`) when the fleet or the offers changed meanwhile and it would
+        cost more than was shown, NotRented, BootFailed, NotReady, StillBilling (exit 6) when something this call rented may still bill,
+        Interrupted, LlmhostError. Everything else that was rented here is ended by then, verified.
+        """
+        with my_turn(self.paths, progress):
+            plan = self._still_right(progress)
+            return _carry_out(plan, self, progress)
+
+    def _still_right(self, progress: Progress) -> RentedPlan:
+        """The plan, or the same wish thought over when ledger or offers may be others by now."""
+        plan = self.plan
+        changed = self.seen.at_work or glance(plan.fleet, self.paths).mark != self.seen.mark
+        stale = bool(plan.seats) and time.time() - plan.made_at > FRESH_S
+        if not changed and not stale:
+            return plan
+        seen = look(plan.fleet, self.settings, self.paths, self.market, progress, at_work=False)
+        again = plan_of(seen, self.request, self.settings, self.paths, self.market, progress)
+        check_dearer(plan, again)
+        return again
+
+
+def prepare(request: UpRequest, settings: Settings, paths: Paths, progress: Progress, *, dry: bool = False) -> Prepared:
+    """Look at ledger and market, and plan. Raises AuthenticationNeeded (`no_key`) at once, and as `make_rented_plan` does."""
+    from llmhost.providers.vast.market import open_market
+
+    market = open_market(settings)
+    plan, seen = make_rented_plan(request, settings, paths, market, progress, dry=dry)
+    return Prepared(plan, request, settings, paths, market, seen)
+
+
+def _carry_out(plan: RentedPlan, job: Prepared, progress: Progress) -> Result:
+    settings, paths = job.settings, job.paths
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger.open(paths.ledger_file))
+        token = gateway_token(paths)
+        started_here = not is_running(paths)
+        client = stack.enter_context(ensure_supervisor(paths, progress.note, module=SUPERVISOR))
+        # The watch comes first: whatever becomes of this process from here on, somebody knows what is rented.
+        desk = Desk(ledger, client, settings, paths, token, watch=bool(plan.seats))
+        work = _Work(desk, plan, job.market, progress)
+        with undone_on_failure(desk, progress, started_here=started_here), work.ended_on_failure():
+            outcome = work.carry_out()
+        # from here on nothing is undone: it serves
+        let_go = replaced(desk, plan.leaving, progress)
+        result = work.result(outcome)
+        let_go.into(result)
+        return result
+
+
+@dataclass(slots=True)
+class _Outcome:
+    did: dict[str, Any]
+    changed: bool
+    proof: dict[str, Any] | None
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    desk: Desk
+    plan: RentedPlan
+    market: Market
+    progress: Progress
+
+    def carry_out(self) -> _Outcome:
+        self._end_leftovers()
+        terms = self._agree()
+        records = self._rent(terms) if self.plan.seats else []
+        did = self._hold(records)
+        changed = bool(records) or bool(self.plan.leaving) or any_change(did)
+        ids = [*(one.node.id for one in self.plan.kept), *(record.id for record in records)]
+        proof = self._serve(ids, changed) if self.plan.tunnel else None
+        self._mark_ready([*records, *(one.node for one in self.plan.kept)])
+        if not changed:
+            self.progress.note("already up as asked for: nothing changed")
+        return _Outcome(did, changed, proof, [*self.plan.warnings, *self._without_tunnel(records)])
+
+    def _end_leftovers(self) -> None:
+        """What an earlier `up` or `down` left must not bill beside the new. Raises StillBilling."""
+        if self.plan.leftovers:
+            names = ", ".join(f"{one.node_id} (instance {one.instance_id})" for one in self.plan.leftovers)
+            self.progress.phase("destroy", f"ending {names}, which serves nobody")
+            self._end(self.plan.leftovers, "it served nobody")
+
+    def _agree(self) -> Terms:
+        """Write down what holds of lease, budget and idle time, before anything is rented under it."""
+        terms = self.plan.terms
+        if self.plan.seats and not self.plan.kept:
+            terms = begun_now(terms, self.plan.wish, time.time())
+        self.desk.ledger.rentals.put_terms(terms)
+        return terms
+
+    def _rent(self, terms: Terms) -> list[NodeRecord]:
+        """Every seat at once. One that fails ends all: what was asked for is all of it."""
+        desk, plan = self.desk, self.plan
+        send(desk, desk.ledger.nodes(), desk.ledger.gateway(), keep=True)
+        stop, seats = threading.Event(), list(zip(plan.seats, plan.taken, strict=True))
+        board = Board(self.progress)
+        with deferred(self._tell_interrupted) as interrupts, Visits(desk.settings, desk.paths) as visits:
+            site = self._site(terms, visits, stop)
+            return bring_up(
+                seats, lambda pair: fill(*pair, site, board.node(pair[0].node_id)), stop, interrupts, visits.close
+            )
+
+    def _site(self, terms: Terms, visits: Visits, stop: threading.Event) -> Site:
+        from llmhost.providers.vast.key import find_key
+
+        desk, plan = self.desk, self.plan
+        return Site(
+            plan=plan,
+            terms=terms,
+            market=self.market,
+            settings=desk.settings,
+            paths=desk.paths,
+            installation=installation_id(desk.paths),
+            key=ready_key(self.market, desk.paths, self.progress),
+            pool=Pool(list(plan.offers[len(plan.seats) :])),
+            watchtower=Watchtower(self.market, desk.settings.vast_poll_s),
+            visits=visits,
+            stop=stop,
+            account_key=find_key(desk.settings),
+        )
+
+    def _tell_interrupted(self) -> None:
+        self.progress.note("interrupted: what was rented is ended first; interrupt again to leave it as it is")
+
+    def _hold(self, records: list[NodeRecord]) -> dict[str, Any]:
+        ids = {record.id for record in records}
+        gone = {*ids, *self.plan.lost}
+
+        def change(nodes: list[NodeRecord]) -> list[NodeRecord]:
+            others = [node for node in nodes if node.id not in gone]
+            return [*(in_phase(node, DRAINING) if node.id in self.plan.leaving else node for node in others), *records]
+
+        if self.plan.tunnel:
+            return hold(self.desk, change, self.plan.gateway)
+        with self.desk.ledger.transaction():
+            self.desk.ledger.set_nodes(change(self.desk.ledger.nodes()))
+            self.desk.ledger.put_gateway(self.plan.gateway)
+        return {}
+
+    def _serve(self, ids: list[str], changed: bool) -> dict[str, Any] | None:
+        deadline = ready_deadline(self.desk.settings)
+        self.progress.phase("ready", "waiting until every node answers through its link")
+        gateway = Wait(self.desk.client, self.desk.paths, self.progress, ids, deadline).until_ready()
+        if not changed:
+            return None
+        self.progress.phase("prove", "asking one real question")
+        return prove(gateway["port"], self.desk.token, deadline - time.monotonic())
+
+    def _mark_ready(self, nodes: Sequence[NodeRecord]) -> None:
+        rentals = self.desk.ledger.rentals
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        for node in nodes:
+            rental = rentals.get(str(node.spec.get(RENTAL)))
+            if rental is not None and rental.state == "rented":
+                rentals.move(rental.label, "ready", ready_at=now, phase="ready", detail=None)
+
+    def _without_tunnel(self, records: Sequence[NodeRecord]) -> list[str]:
+        if self.plan.tunnel or not records:
+            return []
+        minutes = self.desk.settings.vast_contact_s / 60
+        return [f"without a link the machines end themselves after {minutes:.0f} minutes; to open one: llmhost tunnel"]
+
+    def result(self, outcome: _Outcome) -> Result:
+        """What `up` answers."""
+        seen = status(self.desk.settings, self.desk.paths, self.plan.fleet).data
+        data = {
+            "plan": self.plan.as_dict(),
+            "nodes": seen["fleet"]["nodes"],
+            "gateway": seen["gateway"],
+            "changed": outcome.changed,
+            "did": {name: outcome.did.get(name, []) for name in ("started", "replaced", "kept", "removed")},
+            "proof": outcome.proof,
+        }
+        return Result(data, warnings=list(dict.fromkeys(outcome.warnings)))
+
+    @contextlib.contextmanager
+    def ended_on_failure(self) -> Iterator[None]:
+        """Whatever ends the block early, nothing of what it rented bills. Raises StillBilling where that is not sure."""
+        try:
+            yield
+        except BaseException as why:
+            if not isinstance(why, Interrupted) or why.code != UNSETTLED:
+                self._undo(why)
+            raise
+
+    def _undo(self, why: BaseException) -> None:
+        mine = self._rented_here()
+        if not mine:
+            self._forget_terms()
+            return
+        self.progress.phase("destroy", f"ending what was rented: {', '.join(one.node_id for one in mine)}")
+        try:
+            self._end(mine, why.code if isinstance(why, LlmhostError) else "interrupted")
+        except StillBilling as billing:
+            raise billing if isinstance(why, StillBilling) else _beside(billing, why) from why
+        self._forget_terms()
+        if isinstance(why, StillBilling):
+            raise Unavailable(f"{why.message} By now it is known: nothing of it bills.", hint="llmhost up", code=why.code)
+
+    def _rented_here(self) -> list[Rental]:
+        """By the nodes' own numbers in the labels: also what nobody had an answer for."""
+        uuids = {seat.uuid for seat in self.plan.seats}
+        found = []
+        for rental in self.desk.ledger.rentals.all(self.plan.fleet, open_only=True):
+            label = parse(label_of_row(rental.label))
+            if label is not None and label.node_uuid in uuids:
+                found.append(rental)
+        return found
+
+    def _forget_terms(self) -> None:
+        rentals = self.desk.ledger.rentals
+        if not rentals.all(self.plan.fleet, open_only=True):
+            rentals.forget_terms(self.plan.fleet)
+
+    def _end(self, rentals: Sequence[Rental], why: str) -> None:
+        """Raises StillBilling, with everything that may bill."""
+        desk = self.desk
+        timing = RentTiming.of(desk.settings)
+        with deferred(self._tell_interrupted):
+            place = RentDesk(self.market, desk.ledger, installation_id(desk.paths), timing, self.progress)
+            ended = end(rentals, place, why)
+        left = [one for one in ended if not one.verified]
+        if left:
+            raise still_billing([one.rental for one in left], left[0].error)
+
+
+def _beside(billing: StillBilling, why: BaseException) -> StillBilling:
+    """What bills, and what it began with."""
+    first = f"{why.message.rstrip('.')}. And " if isinstance(why, LlmhostError) and why.message else ""
+    return StillBilling(f"{first}{billing.message}", hint=billing.hint, code=billing.code)

@@ -1,0 +1,70 @@
+"""A rented machine in `status`: what it costs, and how far it is while no node is on it yet. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from llmhost.core.gpu import GpuFigures
+from llmhost.core.rentals import Rental
+from llmhost.fleet.rented import bill
+
+# How far a boot is (fleet.rented.phases) to the contract's enumeration of node states.
+_PHASES = {"booting": "booting", "ssh": "booting", "ollama": "installing", "model": "loading", "proxy": "installing"}
+_WAITING = {
+    "intent": "it is being rented",
+    "unknown": "nobody knows yet whether it was rented",
+    "destroying": "its end is not verified yet",
+}
+ABANDONED = "its up was interrupted; it is ended soon"
+
+
+def money_of(rental: Rental | None, now: datetime) -> dict[str, Any]:
+    """`instance_id`, price and spend, and for how long it is rented (`uptime_s`); of a machine of one's own nothing and zero."""
+    if rental is None:
+        return {"instance_id": None, "price_usd_per_hour": 0.0, "spent_usd": 0.0}
+    return {
+        "instance_id": None if rental.instance_id is None else str(rental.instance_id),
+        "price_usd_per_hour": round(bill.price(rental), 6),
+        "spent_usd": round(bill.spent(rental, now), 6),
+        "uptime_s": round(bill.hours(rental, now) * bill.HOUR_S, 1),
+    }
+
+
+def rental_view(rental: Rental, now: datetime, *, at_work: bool) -> dict[str, Any]:
+    """A machine without a node, in the shape of a node."""
+    unknown = dict.fromkeys(("ssh", "ollama", "model", "proxy"), "unknown")
+    return {
+        "id": rental.node_id,
+        "provider": rental.provider,
+        "host": None,
+        **money_of(rental, now),
+        "state": boot_state(rental),
+        "model": None,
+        "context": None,
+        "backend": None,
+        "health": unknown,
+        **dict.fromkeys(GpuFigures.__slots__),
+        "gpu": rental.gpu,
+        "tokens_per_second": None,
+        "in_flight": None,
+        "tunnel": None,
+        "restarts": None,
+        "reason": boot_reason(rental, at_work=at_work),
+    }
+
+
+def boot_state(rental: Rental) -> str:
+    """One of the contract's node states, for a machine that does not serve."""
+    if rental.state in ("intent", "unknown"):
+        return "renting"
+    if rental.state == "destroying":
+        return "destroying"
+    return _PHASES.get(rental.phase or "booting", "installing")
+
+
+def boot_reason(rental: Rental, *, at_work: bool) -> str:
+    """What it is at, or what it waits for."""
+    if rental.state in _WAITING:
+        return _WAITING[rental.state]
+    return rental.detail or "it is booting" if at_work else ABANDONED
