@@ -100,13 +100,14 @@ done &
 # llmhost.node ends the whole group, which `early` tells of, before it starts its own. What was fetched stays, and the pull goes on there.
 early() {
   trap '' HUP PIPE
-  cat /proc/$BASHPID/stat >early
+  me=$BASHPID
+  cat "/proc/$me/stat" >early
   to=$PWD/ollama
   PATH=$PATH:$to/bin:$to
   if ! command -v ollama >/dev/null; then
     # The lock is install-ollama.sh's; the bootstrap waits for one that is marked as ours.
     mkdir "$to.lock" || ! kill -0 "$(cat "$to.lock/pid")" || exit
-    echo $BASHPID | tee "$to.lock/onstart" >"$to.lock/pid"
+    echo "$me" | tee "$to.lock/onstart" >"$to.lock/pid"
     phase ollama
 # [fetch
     set -o pipefail

@@ -10,6 +10,7 @@ from typing import Any
 from llmhost.claude.user_settings import read_document, read_file
 
 OPTION = "--settings"
+MODEL = "--model"
 # First words that make 2.1.330 something else than a session. Some of them (logs, stop, attach, …) are only recognised as the very first
 # word: with an option before them they would become a prompt.
 SUBCOMMANDS = frozenset(
@@ -38,6 +39,18 @@ def is_session(args: Sequence[str]) -> bool:
 def needs_gateway(args: Sequence[str]) -> bool:
     """Whether a model will be asked."""
     return is_session(args) or (bool(args) and args[0] in STARTING)
+
+
+def named_model(args: Sequence[str]) -> str | None:
+    """What the user gives with `--model`: a name of Claude Code's own (`opus`) or of a model; the last one counts."""
+    options = _options(args)
+    named = None
+    for word, following in zip(options, [*options[1:], ""], strict=False):
+        if word == MODEL:
+            named = following
+        elif word.startswith(f"{MODEL}="):
+            named = word.partition("=")[2]
+    return named or None
 
 
 def take_settings(args: Sequence[str], cwd: Path) -> Arguments:

@@ -29,6 +29,9 @@ COMMANDS: dict[str, Entry] = dict(
         _entry("status", "status", "Show nodes, gateway, cache and advice."),
         _entry("tunnel", "tunnel", "Open the links to the nodes and the gateway; close them, or look at them."),
         _entry("down", "down", "Stop the nodes and the gateway."),
+        _entry("extend", "extend", "Move the end of the lease of what is rented."),
+        _entry("cost", "cost", "Show what was spent, per machine and per request."),
+        _entry("gc", "gc", "Find and end machines of this installation that no fleet knows of."),
         _entry("ssh", "ssh", "Open a shell on a node, or run a command there."),
         _entry("restart", "restart", "Restart a node's proxy or its Ollama."),
         _entry("doctor", "doctor", "Check every prerequisite and every running part."),
@@ -48,12 +51,9 @@ COMMANDS: dict[str, Entry] = dict(
 
 # Commands of the public contract that this release does not have yet.
 LATER = (
-    "extend",
     "cache explain",
-    "cost",
     "backend",
     "scale",
-    "gc",
     "export",
     "dashboard",
 )

@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 ROUTING = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL")
 
 
-def open_route(session: Session, settings: Settings) -> Route:
-    """The way to the gateway, which is brought back if it crashed. Raises NotReady when no fleet is up."""
-    from llmhost.fleet.access import ensure_gateway
+def open_route(session: Session, settings: Settings, model: str | None = None) -> Route:
+    """The way to the gateway, which is brought back if it crashed. Raises NotReady when no fleet is up.
+
+    `model`: one of the fleet's that the whole session is to have, its side traffic too, so that two models need not take turns; any other
+    name (Claude Code's own `opus`, say) stands for the fleet's main one.
+    """
+    from llmhost.fleet.access import ensure_gateway, offered_model
 
     with session.progress() as progress:
         access = ensure_gateway(settings, session.paths, progress)
-    return Route(access.url, access.token, access.model, access.context, settings.claude_max_output_tokens)
+        found = offered_model(settings, session.paths, model) if model else None
+    name, context = found or (access.model, access.context)
+    return Route(access.url, access.token, name, context, settings.claude_max_output_tokens)
 
 
 def user_variables(given: dict[str, Any]) -> dict[str, str]:

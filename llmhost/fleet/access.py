@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import llmhost
 from llmhost.core.errors import LlmhostError, NotReady, Unavailable
 from llmhost.core.ledger import Ledger
+from llmhost.core.ollama_models import same_model
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.secrets import read
@@ -77,6 +78,16 @@ def gateway_request(settings: Settings, paths: Paths, method: str, path: str, bo
     if answer.status != 200 or not isinstance(answer.data, dict):
         raise _refused(path, answer.status, answer.data)
     return answer.data
+
+
+def offered_model(settings: Settings, paths: Paths, name: str) -> tuple[str, int] | None:
+    """Name and window (tokens) of a model that the gateway can be asked for; None when it has none of that name. Raises as
+
+    `gateway_request` does.
+    """
+    offered = gateway_request(settings, paths, "GET", "/v1/models")["data"]
+    found = next((one for one in offered if same_model(str(one["id"]), name)), None)
+    return (str(found["id"]), int(found["max_input_tokens"])) if found else None
 
 
 def _ready_gateway(seen: Observed) -> dict[str, Any] | None:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from llmhost.core.errors import LlmhostError
 from llmhost.core.paths import Paths
 from llmhost.core.result import Result
-from llmhost.fleet.advice import PIN_TROUBLES, REMOTE_MODEL
+from llmhost.fleet.advice import PIN_TROUBLES, REMOTE_MODEL, RENTED_MODEL
 from llmhost.fleet.check import Check, failed, ok, warn
+from llmhost.fleet.check_account import check_account
 from llmhost.fleet.check_machine import check_claude, check_port, check_python, check_state
 from llmhost.fleet.check_ollama import check_ollama
 from llmhost.fleet.check_redis import check_redis
 from llmhost.fleet.check_ssh import check_ssh_key, check_ssh_program
+from llmhost.fleet.desired import LOCAL, VAST
 from llmhost.fleet.status import status
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def _examine(load: Callable[[], Settings], paths: Paths) -> Iterator[Check]:
     yield check_redis(settings)
     yield check_ssh_program()
     yield check_ssh_key(settings, paths)
+    yield from check_account(settings, paths, seen if isinstance(seen, dict) else None)
     yield from check_fleet(seen) if isinstance(seen, dict) else (seen,)
 
 
@@ -69,7 +72,7 @@ def _look(settings: Settings, paths: Paths) -> dict[str, Any] | Check:
 
 def _all_elsewhere(seen: dict[str, Any]) -> bool:
     nodes = seen["fleet"]["nodes"]
-    return bool(nodes) and all(node["tunnel"] for node in nodes)
+    return bool(nodes) and all(node["provider"] != LOCAL for node in nodes)
 
 
 def _is_silent(seen: dict[str, Any] | Check) -> bool:
@@ -112,11 +115,15 @@ def _node(node: dict[str, Any]) -> Check:
     if node["state"] == "ready":
         real = node["backend"] != "rehearsal"
         return ok(name, model) if real else warn(name, "rehearses: no model is behind its answers", _remedy(node))
-    state = warn if node["state"] in ("loading", "booting", "installing", "draining", "destroying") else failed
+    state = (
+        warn if node["state"] in ("renting", "booting", "installing", "loading", "draining", "destroying") else failed
+    )
     return state(name, f"{node['state']}: {node.get('reason') or model}", f"llmhost logs {node['id']}")
 
 
 def _remedy(node: dict[str, Any]) -> str:
+    if node["provider"] == VAST:
+        return RENTED_MODEL
     return REMOTE_MODEL if node["tunnel"] else UP
 
 

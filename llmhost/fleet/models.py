@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -213,17 +214,12 @@ def _served(desk: ModelDesk) -> dict[str, str]:
 
 def _await_offer(desk: ModelDesk, model: str) -> None:
     """Until the gateway offers the model: whoever pulls one asks for it next. Without a gateway there is nothing to wait for."""
-    from llmhost.fleet.access import gateway_request
+    from llmhost.fleet.access import offered_model
 
     deadline = time.monotonic() + desk.known_within_s
-    while time.monotonic() < deadline:
-        try:
-            offered = gateway_request(desk.settings, desk.paths, "GET", "/v1/models")["data"]
-        except LlmhostError:
-            return
-        if any(same_model(str(one.get("id")), model) for one in offered):
-            return
-        time.sleep(POLL_S)
+    with contextlib.suppress(LlmhostError):
+        while time.monotonic() < deadline and offered_model(desk.settings, desk.paths, model) is None:
+            time.sleep(POLL_S)
 
 
 def _result(

@@ -130,7 +130,12 @@ def make_plan(request: UpRequest, settings: Settings, paths: Paths) -> Plan:
     existing = next((node for node in nodes if node.provider == LOCAL), None)
     wish, sources = wish_of(request, settings, existing)
     gpu = read_gpu()
-    local = LocalProvider(settings.ollama_url, settings.ollama_bin, gpu.gpu if gpu else None)
+    local = LocalProvider(
+        settings.ollama_url,
+        settings.ollama_bin,
+        gpu.gpu if gpu else None,
+        vram_mb=gpu.vram_total_mb if gpu else None,
+    )
     choice = _keep_started_ollama(local.choose(wish), existing)
     if INHERITED in (sources["model"], sources["backend"]) and existing and serves(existing, choice):
         choice = replace(choice, why="it serves already")

@@ -16,13 +16,15 @@ HOST = "127.0.0.1"
 class Keep:
     """`ports` and `runs` by service. A service whose run number changed is another process to the supervisor, which so replaces it.
 
-    `has_gpu` = a graphics card was seen once; `models` is the folder of our own Ollama's models, empty before it was first run.
+    `has_gpu` = a graphics card was seen once, with `vram_mb` MiB of memory (0 = not said); `models` is the folder of
+    our own Ollama's models, empty before it was first run.
     """
 
     ports: dict[str, int] = field(default_factory=dict)
     runs: dict[str, int] = field(default_factory=dict)
     has_gpu: bool = False
     models: str = ""
+    vram_mb: int = 0
 
     @classmethod
     def load(cls, layout: Layout) -> Keep:
@@ -33,6 +35,7 @@ class Keep:
                 _numbers(data.get("runs")),
                 bool(data.get("has_gpu")),
                 str(data.get("models") or ""),
+                int(data.get("vram_mb") or 0),
             )
         except (TypeError, ValueError, AttributeError):
             return cls()

@@ -37,6 +37,7 @@ class Place:
     runs: dict[str, int]
     has_gpu: bool = False
     memory_mb: int | None = None
+    vram_mb: int | None = None
 
 
 def specs_of(wish: NodeWish, place: Place) -> list[ChildSpec]:
@@ -59,7 +60,14 @@ def ollama_spec(wish: OllamaWish, place: Place) -> ChildSpec:
     """`ollama serve` under the lifeline, because it would outlive a supervisor that was killed."""
     address = f"127.0.0.1:{place.ports[OLLAMA]}"
     theirs = {"OLLAMA_MODELS": place.models, **_home(place), **wish.env}
-    settings = serve_environment(address, wish.context, has_gpu=place.has_gpu, memory_mb=place.memory_mb, wished=theirs)
+    settings = serve_environment(
+        address,
+        wish.context,
+        has_gpu=place.has_gpu,
+        vram_mb=place.vram_mb,
+        memory_mb=place.memory_mb,
+        wished=theirs,
+    )
     lifeline = (place.python, "-P", "-m", "llmhost.supervisor.lifeline", "--")
     return ChildSpec(
         name=OLLAMA,

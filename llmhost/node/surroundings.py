@@ -27,7 +27,8 @@ def place_of(layout: Layout, wish: NodeWish, client: SupervisorClient) -> Place:
         keep.port(OLLAMA, ours)
         keep.models = keep.models or str(_models_dir(layout))
         # One look that fails must not restart Ollama with other settings: a card that was seen once counts.
-        keep.has_gpu = keep.has_gpu or _sees_card()
+        if not (keep.has_gpu and keep.vram_mb) and (card := _card()) is not None:
+            keep.has_gpu, keep.vram_mb = True, card.vram_total_mb or keep.vram_mb
     if wish.tcp:
         keep.port(PROXY, ours)
     keep.save(layout)
@@ -40,16 +41,17 @@ def place_of(layout: Layout, wish: NodeWish, client: SupervisorClient) -> Place:
         runs=keep.runs,
         has_gpu=keep.has_gpu,
         memory_mb=_memory_mb(),
+        vram_mb=keep.vram_mb or None,
     )
 
 
-def _sees_card() -> bool:
-    """Whether a card answers. A program that hangs in a broken driver does not even end when it is killed: so it is not waited for."""
+def _card() -> GpuFigures | None:
+    """The card, if one answers. A program that hangs in a broken driver does not even end when it is killed: so it is not waited for."""
     seen: list[GpuFigures | None] = []
     looking = threading.Thread(target=lambda: seen.append(read_gpu()), daemon=True)
     looking.start()
     looking.join(CARD_S)
-    return any(seen)
+    return seen[0] if seen else None
 
 
 def what_stays(layout: Layout) -> list[str]:

@@ -24,12 +24,16 @@ PULL_COMMAND = f"llmhost up --provider local --model {FAVOURITE}"
 
 @dataclass(frozen=True, slots=True)
 class LocalProvider:
-    """`ollama_url` is where Ollama answers or would be started; `ollama_bin` a program given by the user, None = look on PATH."""
+    """`ollama_url` is where Ollama answers or would be started; `ollama_bin` a program given by the user, None = look on PATH.
+
+    `vram_mb` = MiB of the cards' memory, None = none, or not said.
+    """
 
     ollama_url: str
     ollama_bin: str | None = None
     gpu: str | None = None
     name: str = "local"
+    vram_mb: int | None = None
 
     def offers(self) -> list[Offer]:
         return [Offer("local", self.name, self.gpu, 0.0)]
@@ -80,7 +84,7 @@ class LocalProvider:
     def _to_be_started(self, wish: BackendWish, program: str) -> BackendChoice:
         start = {
             "ollama_bin": program,
-            "ollama_env": serve_environment(self.ollama_url, wish.context, self.gpu is not None),
+            "ollama_env": serve_environment(self.ollama_url, wish.context, self.gpu is not None, vram_mb=self.vram_mb),
         }
         choice = self._ollama(wish, wish.model, f"{program} is installed and will be started", pending=True)
         return replace(choice, spec={**choice.spec, **start})
@@ -92,12 +96,18 @@ class LocalProvider:
 
 
 def serve_environment(
-    url: str, context: int | None, has_gpu: bool, environ: Mapping[str, str] | None = None
+    url: str,
+    context: int | None,
+    has_gpu: bool,
+    environ: Mapping[str, str] | None = None,
+    vram_mb: int | None = None,
 ) -> dict[str, str]:
     """The variables for `ollama serve`: ours, overruled by the user's own `OLLAMA_*`, the address aside."""
     given = os.environ if environ is None else environ
     theirs = {name: value for name, value in given.items() if name.startswith("OLLAMA_") and not name.endswith("KEY")}
-    return ollama_environment.serve_environment(urlsplit(url).netloc, context, has_gpu=has_gpu, wished=theirs)
+    return ollama_environment.serve_environment(
+        urlsplit(url).netloc, context, has_gpu=has_gpu, vram_mb=vram_mb, wished=theirs
+    )
 
 
 def _find(installed: list[InstalledModel], model: str) -> InstalledModel | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.claude.command import Arguments, build_argv, is_session, needs_gateway, take_settings
+from llmhost.claude.command import Arguments, build_argv, is_session, named_model, needs_gateway, take_settings
 from llmhost.claude.launch import KEEP_SETTINGS_S, become, write_settings
 from llmhost.claude.user_settings import read_file, settings_files, variables
 from llmhost.core.errors import LlmhostError
@@ -35,6 +35,20 @@ from llmhost.core.errors import LlmhostError
 )
 def test_only_what_asks_a_model_gets_settings_and_needs_the_gateway(args, session, gateway):
     assert (is_session(args), needs_gateway(args)) == (session, gateway)
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        ([], None),
+        (["-p", "x", "--model", "qwen2.5-coder:7b"], "qwen2.5-coder:7b"),
+        (["--model=opus", "--model", "b:1b"], "b:1b"),
+        (["--model"], None),
+        (["--", "--model", "b:1b"], None),
+    ],
+)
+def test_the_model_a_user_names(args, named):
+    assert named_model(args) == named
 
 
 @pytest.mark.parametrize("form", [["--settings", "FILE"], ["--settings=FILE"]])

@@ -43,7 +43,7 @@ def test_a_fresh_machine_fails_nothing_and_says_how_to_begin(doctor):
     checks, code = doctor()
     assert code == 0
     assert list(checks) == [
-        *("python", "config", "state", "claude", "port", "ollama", "redis", "ssh", "key"),
+        *("python", "config", "state", "claude", "port", "ollama", "redis", "ssh", "key", "account"),
         *("supervisor", "gateway", "node", "cache"),
     ]
     assert checks["claude"]["detail"].startswith("9.8.7 (")

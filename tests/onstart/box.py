@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tests.support.system import wait_until
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3kYk0b8x0mE9mV1Y0i6yM1x2d3f4g5h6j7k8l9m0no llmhost"
 FOLDER = ".llmhost/nodes/n1"
 AWHILE = 3_600
+SLEEP = "sleep 1"  # what a guard of these tests does between two looks
 
 
 def boot(url, **changes):
@@ -25,13 +28,35 @@ def boot(url, **changes):
     return replace(usual, **changes)
 
 
-def poor_tools(folder, but):
-    """A folder with the programs an image has, `but` these."""
+TOOLS = (
+    *(
+        "bash",
+        "cat",
+        "chmod",
+        "cut",
+        "date",
+        "grep",
+        "mkdir",
+        "mv",
+        "rm",
+        "sed",
+        "sh",
+        "sleep",
+        "stat",
+        "tar",
+        "tee",
+        "touch",
+    ),
+    *("uname", "zstd", "python3", "curl", "ssh-keyscan", "setsid"),
+)
+
+
+def poor_tools(folder, without):
+    """A folder with the programs an image has, some aside."""
     folder.mkdir()
-    names = "bash sh cat chmod cut date grep mkdir mv rm sed sleep stat tail tar touch tee uname zstd python3 curl ssh-keyscan env ls du awk"
-    for name in names.split():
-        if name not in but:
-            (folder / name).symlink_to(Path(shutil.which(name)).resolve())
+    for name in set(TOOLS) - set(without):
+        found = sys.executable if name == "python3" else shutil.which(name)
+        (folder / name).symlink_to(Path(found).resolve())
     return folder
 
 
@@ -81,12 +106,21 @@ class Box:
             wait_until(lambda sleeper=sleeper: self.sleeper() not in (None, sleeper), "the guard to look again", 30)
 
     def guards(self):
-        """Process ids of the guards: the shells whose group leader a `sleep` is waited for by."""
-        sleeps = [pid for pid, line in self.machine.processes().items() if line.startswith("sleep 1")]
-        return {os.getpgid(pid) for pid in sleeps if os.path.exists(f"/proc/{pid}")}
+        """Process ids of the guards, found by their sleep; empty in the moment in which one looks."""
+        groups = set()
+        for pid, line in self.machine.processes().items():
+            with suppress(ProcessLookupError):
+                if line == SLEEP:
+                    groups.add(os.getpgid(pid))
+        return groups
+
+    def guard(self):
+        """The only one."""
+        (found,) = wait_until(self.guards, "a guard", 20)
+        return found
 
     def sleeper(self):
-        return next((pid for pid, line in self.machine.processes().items() if line == "sleep 1"), None)
+        return next((pid for pid, line in self.machine.processes().items() if line == SLEEP), None)
 
     def age(self, name, seconds):
         """As if the file had been touched so long ago."""

@@ -186,7 +186,7 @@ class MemoryMarket:
             host_id=offer.host_id,
             gpu=offer.gpu,
             price_usd_per_hour=answer.price or offer.price_usd_per_hour,
-            started_at=time.time(),
+            started_at=None,
         )
         self._made[number] = _Made(instance, time.monotonic() + self.lag_s)
         return number

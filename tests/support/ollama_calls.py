@@ -15,30 +15,30 @@ from llmhost.messages.writer import EventWriter
 from tests.support import sse
 
 
-async def frames(backend: OllamaBackend, body: dict[str, Any]) -> AsyncIterator[bytes]:
-    """The frames of one answer; the first item says "accepted"."""
-    writer = EventWriter(str(body.get("model") or "claude"), backend.estimate(body))
-    async for frame in backend.generate(Call(body, b"", writer)):
+async def frames(backend: OllamaBackend, body: dict[str, Any], model: str | None = None) -> AsyncIterator[bytes]:
+    """The frames of one answer, of the main model or of the one that is named; the first item says "accepted"."""
+    writer = EventWriter(str(body.get("model") or "claude"), backend.estimate(body, model))
+    async for frame in backend.generate(Call(body, b"", writer, model=model)):
         yield frame
 
 
-async def events(backend: OllamaBackend, body: dict[str, Any]) -> list[sse.Event]:
+async def events(backend: OllamaBackend, body: dict[str, Any], model: str | None = None) -> list[sse.Event]:
     """One whole answer, checked event by event."""
-    found = sse.parse(b"".join([frame async for frame in frames(backend, body)]))
+    found = sse.parse(b"".join([frame async for frame in frames(backend, body, model)]))
     sse.check_order(found)
     return found
 
 
-async def answer(backend: OllamaBackend, body: dict[str, Any]) -> dict[str, Any]:
+async def answer(backend: OllamaBackend, body: dict[str, Any], model: str | None = None) -> dict[str, Any]:
     """One whole answer, as a message."""
-    return sse.message_of(await events(backend, body))
+    return sse.message_of(await events(backend, body, model))
 
 
-async def failure(backend: OllamaBackend, body: dict[str, Any]) -> tuple[ApiError, bytes]:
+async def failure(backend: OllamaBackend, body: dict[str, Any], model: str | None = None) -> tuple[ApiError, bytes]:
     """The error a request ends with, and the frames that went out before it. AssertionError when it does not fail."""
     sent = b""
     try:
-        async with aclosing(frames(backend, body)) as pieces:  # type: ignore[type-var]
+        async with aclosing(frames(backend, body, model)) as pieces:  # type: ignore[type-var]
             async for frame in pieces:
                 sent += frame
     except ApiError as error:

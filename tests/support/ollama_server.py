@@ -118,6 +118,11 @@ class OllamaServer:
         }
         self._send("POST", "/api/create", json.dumps(body).encode())
 
+    def delete(self, name: str) -> None:
+        """Take a model off the disk, and out of memory."""
+        self.ask("/api/generate", {"model": name, "keep_alive": 0})
+        self._send("DELETE", "/api/delete", json.dumps({"model": name}).encode())
+
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """One plain request of the test's own: GET without a body, else POST."""
         return json.loads(

@@ -1,4 +1,4 @@
-"""A small Ollama: `/api/version`, `tags`, `show`, `ps`, `pull` and `chat`, with the shapes that the real 0.24.0 answers.
+"""A small Ollama: `/api/version`, `tags`, `show`, `ps`, `pull`, `delete`, `generate` (to unload) and `chat`, with the shapes of 0.24.0.
 
 In a test: `with SmallOllama([Model("qwen3:8b")]) as ollama:`. As a program, to be found as `ollama` (see `install`): it listens on
 OLLAMA_HOST, has the models of the JSON file OLLAMA_MODELS names, starts a runner process, and ignores standard input.
@@ -22,7 +22,7 @@ LAYERS = (("sha256:aaaa", 6000), ("sha256:bbbb", 200))
 
 @dataclass
 class Model:
-    """`loaded` is the window of a running runner, None = not loaded."""
+    """`loaded` is the window of a running runner, None = not loaded; `says` is its only answer."""
 
     name: str
     capabilities: list[str] | None = field(default_factory=lambda: ["completion", "tools"])
@@ -31,6 +31,7 @@ class Model:
     max_context: int = 262_144
     loaded: int | None = None
     template: str = ""
+    says: str = "ready"
 
 
 class SmallOllama:
@@ -81,6 +82,9 @@ class Handler(BaseHTTPRequestHandler):
         model = self.find(body.get("model") or "")
         if self.path == "/api/pull":
             self.pull(body["model"])
+        elif self.path == "/api/generate" and model is not None and body.get("keep_alive") == 0:
+            model.loaded = None
+            self.reply(200, {"done": True, "done_reason": "unload"})
         elif model is None:
             self.reply(404, {"error": f"model '{body.get('model')}' not found"})
         elif self.path == "/api/show":
@@ -89,6 +93,13 @@ class Handler(BaseHTTPRequestHandler):
             self.chat(model, body)
         else:
             self.reply(404, {"error": "not found"})
+
+    def do_DELETE(self):
+        self.ollama.asked.append(self.path)
+        model = self.find(json.loads(self.rfile.read(int(self.headers["content-length"])))["model"])
+        if model is not None:
+            del self.ollama.models[model.name]
+        self.reply(200 if model else 404, {} if model else {"error": "model not found"})
 
     def find(self, name):
         return self.ollama.models.get(name) or self.ollama.models.get(f"{name}:latest")
@@ -126,7 +137,7 @@ class Handler(BaseHTTPRequestHandler):
     def chat(self, model, body):
         model.loaded = (body.get("options") or {}).get("num_ctx") or model.loaded or 4096
         self.begin_stream()
-        said = "ready" if body.get("messages") else ""
+        said = model.says if body.get("messages") else ""
         created = {"model": model.name, "created_at": "2026-01-01T00:00:00Z"}
         message = {"role": "assistant", "content": said}
         if said and body.get("stream", True):

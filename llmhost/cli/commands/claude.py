@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from llmhost.claude.command import Arguments, build_argv, is_session, needs_gateway, take_settings
+from llmhost.claude.command import Arguments, build_argv, is_session, named_model, needs_gateway, take_settings
 from llmhost.claude.environment import ClaudeEnvironment, Route, build_environment
 from llmhost.claude.launch import become, write_settings
 from llmhost.claude.locate import find_claude
@@ -22,7 +22,7 @@ def run(session: Session, args: Sequence[str]) -> NoReturn:
     binary = str(find_claude(settings.claude_bin))
     if not needs_gateway(args):
         become(build_argv(binary, args, None), os.environ)
-    launch(session, binary, args, open_route(session, settings))
+    launch(session, binary, args, open_route(session, settings, named_model(args)))
 
 
 def launch(session: Session, binary: str, args: Sequence[str], route: Route) -> NoReturn:
@@ -49,6 +49,7 @@ SPEC = Spec(
     run,
     (
         "llmhost claude",
+        "llmhost claude --model qwen2.5-coder:7b",
         'llmhost claude -p "why does this test fail?" --allowedTools Bash',
         "git diff | llmhost claude -p review",
     ),

@@ -6,7 +6,7 @@ The market's own list of charges lags by hours (vast facts §1.5), so it is neve
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -92,6 +92,11 @@ def total(rentals: Iterable[Rental], until: datetime) -> float:
     return sum(spent(rental, until) for rental in rentals)
 
 
+def total_at(rentals: Iterable[Rental], then: datetime) -> float:
+    """What all of them had cost by an earlier moment, those included that are gone since."""
+    return sum(_spent_at(rental, then) for rental in rentals)
+
+
 def hourly(rentals: Iterable[Rental]) -> float:
     """What those cost each hour that bill now, or may."""
     return sum(price(rental) for rental in rentals if rental.is_open and begun(rental) is not None)
@@ -100,6 +105,13 @@ def hourly(rentals: Iterable[Rental]) -> float:
 def lines(rentals: Iterable[Rental], until: datetime) -> list[Line]:
     """The bill: one line for each machine that was ever bought, or may have been."""
     return [_line(rental, until) for rental in rentals if begun(rental) is not None]
+
+
+def _spent_at(rental: Rental, then: datetime) -> float:
+    since = begun(rental)
+    if since is None or since >= then:
+        return 0.0
+    return spent(replace(rental, spent_usd=None), then)
 
 
 def _line(rental: Rental, until: datetime) -> Line:

@@ -56,7 +56,7 @@ class BootDesk:
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """A machine that lets us in. `host_key` = how it was learnt: from the container's log, or trusted at first sight."""
+    """A machine that lets us in. `host_key` = how it was learnt: from the container's log, at first sight, or known from before."""
 
     rental: Rental
     instance: Instance
@@ -87,7 +87,7 @@ def _booted(rental: Rental, desk: BootDesk, teller: Teller, alias: str, again: b
     if not again:
         pins_of(desk.paths).forget(alias)  # of an earlier machine that had this name
     life = Life.begin(rental, desk, teller, was_running=again)
-    way_in = WayIn(life, desk, teller, alias, known=bool(pins_of(desk.paths).keys(alias)))
+    way_in = WayIn(life, desk, teller, alias, "known" if pins_of(desk.paths).keys(alias) else "first")
     while True:
         life.until_running()
         entered = way_in.enter()

@@ -46,7 +46,7 @@ def because(rental: Rental, error: LlmhostError, blame: Blame, *, code: str | No
 
 def name_of(rental: Rental) -> str:
     """A rented machine as people read of it."""
-    return f"{rental.node_id} (instance {rental.instance_id}, {rental.gpu})"
+    return f"instance {rental.instance_id} ({rental.gpu})"
 
 
 def remember(ledger: Ledger, rental: Rental, error: BootFailed) -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from llmhost.core.errors import LlmhostError
 from llmhost.core.ledger import Ledger
 from llmhost.core.progress import Progress, SilentProgress
 from llmhost.core.rentals import NEXT, Rental, RentalState
+from llmhost.fleet.rented.clock import Clock
+from llmhost.fleet.rented.interrupts import current
 from llmhost.fleet.rented.timing import RentTiming
 from llmhost.providers.market import Instance, Market
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +25,14 @@ class RentDesk:
     installation: str
     timing: RentTiming = field(default_factory=RentTiming)
     progress: Progress = field(default_factory=SilentProgress)
-    now: Callable[[], datetime] = utc_now
+    clock: Clock = field(default_factory=Clock)
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def pause(self, seconds: float) -> None:
+        """Wait. Raises Interrupted when the user insists on an end."""
+        current().pause(seconds, self.clock)
 
     def listed(self) -> list[Instance] | None:
         """Everything of the account, each once; None = no answer."""

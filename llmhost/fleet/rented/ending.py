@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +10,6 @@ from llmhost.core.rentals import Rental
 from llmhost.fleet.rented import claims
 from llmhost.fleet.rented.desk import RentDesk, once_each
 from llmhost.fleet.rented.farewell import Farewell
-from llmhost.fleet.rented.interrupts import pause
 from llmhost.providers.market import Instance
 
 CONSOLE = "https://cloud.vast.ai/instances/"
@@ -37,14 +35,14 @@ def end(rentals: Sequence[Rental], desk: RentDesk, why: str) -> list[Ended]:
     work = [_farewell(rental, desk, why) for rental in rentals]
     for farewell in work:
         farewell.begin(desk)
-    deadline = time.monotonic() + desk.timing.verify_s
+    deadline = desk.clock.monotonic() + desk.timing.verify_s
     while any(not farewell.gone for farewell in work):
         for farewell in list(work):
             farewell.push(desk)
         trouble = _look(work, desk)
-        if all(farewell.gone for farewell in work) or time.monotonic() >= deadline:
+        if all(farewell.gone for farewell in work) or desk.clock.monotonic() >= deadline:
             break
-        pause(desk.timing.verify_every_s)
+        desk.pause(desk.timing.verify_every_s)
     else:
         trouble = None
     return [_ended(farewell, trouble, desk) for farewell in work[: len(rentals)]]
@@ -67,13 +65,13 @@ def _farewell(rental: Rental, desk: RentDesk, why: str) -> Farewell:
         left = min(settle_s, desk.timing.write_timeout_s + settle_s - desk.age_s(rental.created_at))
     else:
         left = settle_s - desk.age_s(rental.rented_at or rental.created_at)
-    now = time.monotonic()
+    now = desk.clock.monotonic()
     return Farewell(rental, why, now, now + max(0.0, left))
 
 
 def _look(work: list[Farewell], desk: RentDesk) -> LlmhostError | None:
     """Ask once for all of them; the trouble when there was no answer. Further machines of their orders join the work."""
-    asked_at = time.monotonic()
+    asked_at = desk.clock.monotonic()
     try:
         instances = once_each(desk.market.instances())
     except LlmhostError as error:

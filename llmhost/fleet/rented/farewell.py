@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +50,7 @@ class Farewell:
 
     def push(self, desk: RentDesk) -> None:
         """Destroy it, until that was taken; again, and stopped, when it is still there after a third of the time."""
-        part = int(PARTS * (time.monotonic() - self.started) / desk.timing.verify_s)
+        part = int(PARTS * (desk.clock.monotonic() - self.started) / desk.timing.verify_s)
         again = part > self.pushes and self.clean == 0
         number = self.rental.instance_id
         if self.gone or number is None or (self.accepted and not again):

@@ -18,7 +18,8 @@ from llmhost.ssh.pins import Pins
 MARK = "LLMHOST-HOSTKEY"
 LINES = 50
 _LINE = re.compile(
-    rf"^{MARK} (?P<type>(?:ssh|ecdsa)-[a-z0-9@.-]+) (?P<key>[A-Za-z0-9+/]{{32,2000}}={{0,2}})(?:\s|$)", re.MULTILINE
+    rf"(?:^|\s){MARK} (?P<type>(?:ssh|ecdsa)-[a-z0-9@.-]+) (?P<key>[A-Za-z0-9+/]{{32,2000}}={{0,2}})(?:\s|$)",
+    re.MULTILINE,
 )
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 from llmhost.core.errors import Interrupted, StillBilling
+from llmhost.fleet.rented.clock import Clock
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _here: list[Interrupts] = []
@@ -42,9 +42,9 @@ class Interrupts:
         if self.asked.is_set():
             raise Interrupted("interrupted; nothing more was rented.", hint="llmhost status shows what runs")
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float, clock: Clock) -> None:
         """Wait. Raises Interrupted (`interrupted_unsettled`) when the user insists."""
-        if self.insisted.wait(max(0.0, seconds)):
+        if clock.wait(self.insisted, seconds):
             raise given_up()
 
     def take(self, number: int, frame: FrameType | None) -> None:
@@ -67,7 +67,7 @@ def deferred(tell: Callable[[], None] | None = None) -> Iterator[Interrupts]:
     that one. A StillBilling leaves the block as it is: it says more than the signal.
     """
     if _here or threading.current_thread() is not threading.main_thread():
-        yield _here[-1] if _here else Interrupts()
+        yield current()
         return
     interrupts = Interrupts(tell)
     before = _install(interrupts)
@@ -87,12 +87,9 @@ def deferred(tell: Callable[[], None] | None = None) -> Iterator[Interrupts]:
             signal.raise_signal(interrupts.signal)
 
 
-def pause(seconds: float) -> None:
-    """Wait, in any thread. Raises Interrupted when the user insists."""
-    if _here:
-        _here[-1].pause(seconds)
-    else:
-        time.sleep(max(0.0, seconds))
+def current() -> Interrupts:
+    """Those that are deferred now, for any thread; else some that never come."""
+    return _here[-1] if _here else Interrupts()
 
 
 def _install(interrupts: Interrupts) -> dict[signal.Signals, Any]:

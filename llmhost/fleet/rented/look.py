@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 
 
 
+# How much dearer the machine may be that takes a failed one's place, by the hour; `up` shows it before it asks.
+SPARE_RATIO = 1.5
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What ledger and market say. `found` None = the market was not asked; `at_work` = another `up` or `down` goes on."""
@@ -222,7 +226,9 @@ class _Maker:
         free = [one for one in found.chosen if one.offer.machine_id not in busy]
         if len(free) < seats:
             raise _too_few(len(free), seats)
-        return tuple(free[: seats * self.settings.vast_attempts])
+        most = SPARE_RATIO * max(one.offer.price_usd_per_hour for one in free[:seats])
+        spares = [one for one in free[seats:] if one.offer.price_usd_per_hour <= most]
+        return tuple(free[:seats] + spares[: seats * (self.settings.vast_attempts - 1)])
 
     def _money(self, found: Survey | None, terms: Terms) -> Money:
         from llmhost.fleet.rented.budget import standing

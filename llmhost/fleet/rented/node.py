@@ -10,6 +10,7 @@ from llmhost.bootstrap.agent import Agent
 from llmhost.bootstrap.install import Installed
 from llmhost.bootstrap.machine import Machine, inspect
 from llmhost.core.errors import Interrupted, LlmhostError
+from llmhost.core.guard_files import STATE as GUARD_STATE
 from llmhost.core.ledger import NodeRecord
 from llmhost.core.ollama_models import same_model
 from llmhost.core.progress import Progress
@@ -19,7 +20,7 @@ from llmhost.fleet.remote_node import announced, install, record_of
 from llmhost.fleet.remote_plan import NodePlan
 from llmhost.fleet.rented.boot import BootDesk, Booted, boot
 from llmhost.fleet.rented.boot_failure import BootFailed, because, name_of, proven, remember
-from llmhost.fleet.rented.classify import Blame
+from llmhost.fleet.rented.classify import Blame, shown
 from llmhost.fleet.rented.phases import Teller
 from llmhost.fleet.rented.pull_watch import PullWatch
 from llmhost.providers.base import BackendChoice
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 # A connection that is lost is made again, and the bootstrap goes on from where it was.
 SESSIONS = 3
+# What the dead-man switch says when the instance's own key did not pass its check (templates/onstart.sh).
+GUARD_FAILED = "failed"
+ASK_S = 30.0
 # A card says a little less than its maker does; what is asked for is a sum of estimates (vast facts §4.3).
 VRAM_SLACK_MB = 600
 # Who is to blame for an error of the bootstrap; those of SSH are the network's, all others ours.
@@ -99,7 +103,7 @@ class _Setup:
                     return self._set_up(booted, guard), guard.mbps
             except LlmhostError as error:
                 self._check_lost(error, booted.rental, guard, left)
-            self.teller.note(f"{booted.rental.node_id}: the connection was lost, and is made again")
+            self.teller.note("the connection was lost, and is made again")
             booted = boot(booted.rental, self.desk, self.teller, alias=booted.alias, again=True)
         raise AssertionError  # the last one raised
 
@@ -125,6 +129,7 @@ class _Setup:
         record = replace(announced(plan, booted.rental.fleet), token=self.token)
         installed = install(plan, self.token, self.desk.settings, guard)
         self._check_model(booted, installed)
+        installed = replace(installed, notes=(*installed.notes, *_guard_notes(booted)))
         return record_of(plan, record, installed, self.desk.paths)
 
     def _plan(self, booted: Booted, machine: Machine) -> NodePlan:
@@ -167,6 +172,17 @@ class _Setup:
                 blame="host",
                 code="model_missing",
             )
+
+
+def _guard_notes(booted: Booted) -> list[str]:
+    """Whether the machine can end itself, should nobody be there to do it (vast facts §4.4, §4.7). Raises SshFailure."""
+    last = booted.session.run(f"cat {GUARD_STATE}", timeout_s=ASK_S).out.strip()
+    if last and not last.startswith(GUARD_FAILED):
+        return []
+    why = f"its own key is not good for that ({shown(last)})" if last else "its start script did not get that far"
+    return [
+        f"the machine of {booted.rental.node_id} cannot end itself: {why}. It bills until llmhost ends it from here."
+    ]
 
 
 def _give_up(rental: Rental, error: LlmhostError) -> NoReturn:

@@ -52,9 +52,9 @@ class Teller:
             self.progress.phase(code, text)
 
     def transfer(self, code: str, text: str, done: int, total: int | None) -> None:
-        self.progress.transfer(code, text, done, total)
         share = f"{text} {100 * done // total} %" if total else text
         self._keep(code, share, at_once=bool(total) and done == total)
+        self.progress.transfer(code, text, done, total)
 
     def note(self, text: str) -> None:
         self.progress.note(text)

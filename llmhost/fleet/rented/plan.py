@@ -150,13 +150,13 @@ class RentedPlan:
 
     def _money_view(self) -> dict[str, Any]:
         return {
-            "price_usd_per_hour": round(self.usd_per_hour, 6),
-            "new_price_usd_per_hour": round(self.new_usd_per_hour, 6),
-            "download_usd": round(self.download_usd, 6),
-            "worst_case_usd": None if self.worst_case_usd is None else round(self.worst_case_usd, 6),
+            "price_usd_per_hour": self.usd_per_hour,
+            "new_price_usd_per_hour": self.new_usd_per_hour,
+            "download_usd": self.download_usd,
+            "worst_case_usd": self.worst_case_usd,
             "credit_usd": self.money.credit_usd,
             "budget_usd": self.money.budget_usd,
-            "spent_usd": round(self.money.spent_usd, 6),
+            "spent_usd": self.money.spent_usd,
             "lease_ends_at": self.terms.lease_ends_at,
             "idle_s": self.terms.idle_s,
             "disk_gb": self.disk_gb,

@@ -10,7 +10,6 @@ from llmhost.core.rentals import Rental
 from llmhost.fleet.rented.bill import spent
 from llmhost.fleet.rented.desk import RentDesk, once_each
 from llmhost.fleet.rented.ending import end
-from llmhost.fleet.rented.interrupts import pause
 from llmhost.fleet.rented.ownership import Label, known_by, label_of_row, ours, parse
 from llmhost.fleet.rented.settle import settle_all
 from llmhost.providers.market import Instance
@@ -98,7 +97,7 @@ def _vanished(desk: RentDesk, instances: list[Instance]) -> list[Rental]:
     lost = [row for row in rows if row.state in ("rented", "ready") and _is_lost(row, instances, desk)]
     if not lost:
         return []
-    pause(desk.timing.verify_every_s)
+    desk.pause(desk.timing.verify_every_s)
     again = desk.listed()
     if again is None:
         return []

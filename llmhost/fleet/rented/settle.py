@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,6 @@ from llmhost.core.rentals import Rental
 from llmhost.fleet.rented import claims
 from llmhost.fleet.rented.desk import RentDesk, once_each
 from llmhost.fleet.rented.ending import end
-from llmhost.fleet.rented.interrupts import pause
 from llmhost.providers.market import Instance
 
 NOTHING = "nothing was rented"
@@ -46,11 +44,11 @@ def settle(rental: Rental, desk: RentDesk) -> Rental:
 
 def settle_all(rentals: Sequence[Rental], desk: RentDesk) -> list[Settled]:
     """`settle` for several over one series of lists, in their order."""
-    started = time.monotonic()
+    started = desk.clock.monotonic()
     questions = [_Question(rental, started + lag_left_s(rental, desk)) for rental in rentals]
     results = {rental.label: Settled(rental) for rental in rentals}
     while open_ones := [question for question in questions if not question.done]:
-        asked_at = time.monotonic()
+        asked_at = desk.clock.monotonic()
         instances, forbidden = _ask(desk)
         for question in open_ones:
             results[question.rental.label].forbidden = forbidden
@@ -58,7 +56,7 @@ def settle_all(rentals: Sequence[Rental], desk: RentDesk) -> list[Settled]:
                 _answer(question, instances, asked_at, results[question.rental.label], desk)
         if all(question.done for question in questions) or _given_up(started, questions, desk):
             break
-        pause(desk.timing.settle_every_s)
+        desk.pause(desk.timing.settle_every_s)
     for question in questions:
         if not question.done:
             results[question.rental.label].rental = desk.move(
@@ -106,4 +104,4 @@ def _end_seconds(seconds: list[Rental], desk: RentDesk) -> None:
 def _given_up(started: float, questions: Sequence[_Question], desk: RentDesk) -> bool:
     """Some answers, but too few, are worth waiting for the rest of them."""
     patience = desk.timing.settle_patience_s * (2 if any(question.clean for question in questions) else 1)
-    return time.monotonic() >= started + patience
+    return desk.clock.monotonic() >= started + patience

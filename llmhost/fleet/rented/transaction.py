@@ -3,7 +3,6 @@ it did found out before anything else is done."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -57,16 +56,16 @@ def rent(deal: Deal, desk: RentDesk) -> Rental:
                 wait = max(desk.timing.penalty_s, error.retry_after_s or 0.0)
                 if error.reason != "rate_limited" or turn == TURNS or wait > LONGEST_WAIT_S:
                     raise
-            _wait(wait, interrupts)
+            _wait(wait, desk, interrupts)
         raise AssertionError("unreachable")
 
 
 _WAITING = "interrupted: waiting until it is known what was rented; Ctrl-C again gives that up"
 
 
-def _wait(seconds: float, interrupts: Interrupts) -> None:
+def _wait(seconds: float, desk: RentDesk, interrupts: Interrupts) -> None:
     """Nothing is rented meanwhile, so the first signal ends it."""
-    interrupts.asked.wait(seconds)
+    desk.clock.wait(interrupts.asked, seconds)
     interrupts.check()
 
 
@@ -177,12 +176,12 @@ def _end_unwritten(rental: Rental, error: LlmhostError, desk: RentDesk) -> None:
 
 def _first_seen(rental: Rental, desk: RentDesk, interrupts: Interrupts) -> Instance | None:
     """How the market lists it, which may take a while; None = not in time."""
-    until = time.monotonic() + desk.timing.settle_s
+    until = desk.clock.monotonic() + desk.timing.settle_s
     while not interrupts.asked.is_set():
         found = next((each for each in desk.listed() or () if each.id == rental.instance_id), None)
-        if found is not None or time.monotonic() >= until:
+        if found is not None or desk.clock.monotonic() >= until:
             return found
-        interrupts.asked.wait(desk.timing.settle_every_s)
+        desk.clock.wait(interrupts.asked, desk.timing.settle_every_s)
     return None
 
 

@@ -26,7 +26,7 @@ from llmhost.ssh.target import SshTarget
 if TYPE_CHECKING:
     from llmhost.fleet.rented.boot import BootDesk
 
-HostKey = Literal["log", "first"]
+HostKey = Literal["log", "first", "known"]
 # Shares of the time for SSH (180 s): 20 s for the direct way alone, as long for one attempt, 2 s between two, 10 s
 # after a refused key, 60 s for the log to name the host key once somebody answers, and 30 s that must remain for a login without that.
 DIRECT_SHARE = 1 / 9
@@ -45,7 +45,7 @@ _NO_WAY = ("name_unresolved", "host_unreachable")
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """A session, where it leads, and how its host key was learnt: from the container's log, or by its first sight."""
+    """A session, where it leads, and how its host key was learnt: from the container's log, by its first sight, or at an earlier login."""
 
     session: Session
     target: SshTarget
@@ -54,20 +54,20 @@ class Entered:
 
 @dataclass(slots=True)
 class WayIn:
-    """The attempts to log in on one instance, in a row. `known` = its host key is pinned already, from an earlier login."""
+    """The attempts to log in on one instance, in a row. `host_key` "known" = it is pinned already, from an earlier login."""
 
     life: Life
     desk: BootDesk
     teller: Teller
     alias: str
     host_key: HostKey = "first"
-    known: bool = False
     _pins: Pins = field(init=False)
     _hunt: Hunt | None = None
     _deadline: float = 0.0
     _direct_until: float = 0.0
     _answered: tuple[SshTarget, float] | None = None
     _attached: bool = False
+    _met_first: bool = False
     _trouble: SshFailure | None = None
 
     def __post_init__(self) -> None:
@@ -147,7 +147,7 @@ class WayIn:
 
     def _may_log_in(self, way: SshTarget) -> bool:
         """Whether the host key is known by now, or has been waited for long enough. Raises SshFailure when nobody answers."""
-        if self.known or self._learnt():
+        if self.host_key != "first" or self._learnt() or self._met_first:
             return True
         if self._answered is None:
             self._knock(way)  # once: sshd shuts out who hangs up on it often (PerSourcePenalties of sshd_config(5))
@@ -166,7 +166,7 @@ class WayIn:
         keys = self._hunt.keys
         if keys:
             pin(self._pins, self.alias, keys)
-            self.known, self.host_key = True, "log"
+            self.host_key = "log"
             self._favour_what_answered(time.monotonic())
         return bool(keys)
 
@@ -192,9 +192,9 @@ class WayIn:
 
     def _met(self, fingerprint: str) -> None:
         """Trusted at first sight."""
-        self.known = True
+        self._met_first = True
         self.teller.note(
-            f"{self.life.rental.node_id}: its log does not name its host key, so the one it showed first is trusted: {fingerprint}"
+            f"the machine's log does not name its host key, so the one it showed first is trusted: {fingerprint}"
         )
 
     def _failed(self, error: SshFailure) -> None:

@@ -32,8 +32,12 @@ class OneRequest(VastClient):  # type: ignore[misc]  # the package carries no ty
         request = requests.Request(method, url, headers=headers, json=json_data, auth=_as_it_is)
         with VastSession(self.server_url) as session:
             prepared = session.prepare_request(request)
+            # What the vendor leaves out: the environment's certificates (REQUESTS_CA_BUNDLE), as its proxies.
+            options = session.merge_environment_settings(prepared.url, {}, False, None, None)
             limit = timeout or self.timeout
-            response: requests.Response = session.send(prepared, timeout=limit, allow_redirects=method == "GET")
+            response: requests.Response = session.send(
+                prepared, timeout=limit, allow_redirects=method == "GET", **options
+            )
             return response
 
 

@@ -1,4 +1,4 @@
-"""An Ollama whose pulls take a while, or stand still: `stalls:…` does after a third of its bytes, `moves:…` arrives. Run as `ollama serve`."""
+"""An Ollama whose pulls take a while, or stand still: `stalls:…` does after a third, `moves:…` arrives. Run as `ollama serve`."""
 
 from __future__ import annotations
 

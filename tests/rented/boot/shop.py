@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from llmhost.core.ledger import Ledger
 from llmhost.core.rentals import Rental
 from llmhost.fleet.rented.access_key import ready_key
-from llmhost.fleet.rented.boot import Booted, BootDesk, BootFailed, boot
+from llmhost.fleet.rented.boot import BootDesk, Booted, BootFailed, boot
 from llmhost.fleet.rented.watchtower import Watchtower
 from llmhost.fleet.visit import Visits
 from llmhost.providers.vast.market import open_market

@@ -57,7 +57,7 @@ def test_old_trouble_in_the_message_of_a_running_one_does_not_count():
         ),
         ("Error response from daemon: pull access denied for x", "image", "image_missing"),
         ("x, repository does not exist or may require 'docker login'", "image", "image_missing"),
-        ('unauthorized: authentication required', "image", "image_missing"),
+        ("unauthorized: authentication required", "image", "image_missing"),
         ("failed to resolve reference docker.io/x", "image", "image_missing"),
         ("Template not found", "image", "image_missing"),
         ("Error response from daemon: OCI runtime create failed: runc create failed", "host", "container_failed"),

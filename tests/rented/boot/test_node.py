@@ -16,6 +16,7 @@ from llmhost.fleet.rented.boot import BootFailed
 from llmhost.fleet.rented.node import become_node
 from llmhost.providers.base import BackendChoice
 from llmhost.tunnel.spec import LinkTiming
+from tests.rented.boot.shop import ONSTART
 from tests.support.system import wait_until
 from tests.support.told import Told
 
@@ -68,6 +69,18 @@ def test_a_rented_instance_serves(shop):
     assert shop.kept(booted.rental).phase == "proxy"
     assert shop.note(booted.rental).proven_at is not None
     assert shop.kept(booted.rental).state == "rented"  # ready is what its caller calls it
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [("ok", None), ("failed 401", "its own key is not good for that (failed 401)"), ("", "did not get that far")],
+)
+def test_a_machine_that_cannot_end_itself_is_told_of(shop, state, word):
+    write = f"mkdir -p $HOME/.llmhost/guard; echo {state} >$HOME/.llmhost/guard/state" if state else "true"
+    node = becomes(shop, shop.boot(shop.rent(onstart=f"{ONSTART}\n{write}")))
+    notes = [note for note in node.spec["notes"] if "end itself" in note]
+    assert len(notes) == (0 if word is None else 1)
+    assert word is None or word in notes[0]
 
 
 def test_a_connection_that_is_lost_is_made_again(shop):
@@ -143,11 +156,7 @@ def test_nothing_secret_of_ours_reaches_the_machine(shop):
     node = becomes(shop, booted)
     wait_until(lambda: asked(booted.session, node), "the proxy", 20)
     root = shop.control.instance(booted.instance.id).machine.root
-    holders = [
-        path for path in root.rglob("*") if path.is_file() and shop.server.key.encode() in path.read_bytes()
-    ]
+    holders = [path for path in root.rglob("*") if path.is_file() and shop.server.key.encode() in path.read_bytes()]
     assert holders == []
-    with_token = [
-        path for path in root.rglob("*") if path.is_file() and node.token.encode() in path.read_bytes()
-    ]
+    with_token = [path for path in root.rglob("*") if path.is_file() and node.token.encode() in path.read_bytes()]
     assert {stat.S_IMODE(path.stat().st_mode) for path in with_token} <= {0o600}

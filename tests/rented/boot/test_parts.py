@@ -74,8 +74,8 @@ def test_the_lines_of_the_log():
     text = (
         "Get:1 http://archive.example.org\n"
         f"LLMHOST-HOSTKEY ssh-ed25519 {OTHER} root@first\n"
-        f"LLMHOST-HOSTKEY ssh-ed25519 {ED25519}\n"
-        f"  LLMHOST-HOSTKEY ssh-ed25519 {OTHER} not at the beginning\n"
+        f"2026-11-21T18:00:00Z LLMHOST-HOSTKEY ssh-ed25519 {ED25519}\n"
+        f"XLLMHOST-HOSTKEY ssh-ed25519 {OTHER} another word\n"
         f"LLMHOST-HOSTKEY ssh-rsa {OTHER} says another type than it is\n"
         "LLMHOST-HOSTKEY ssh-ed25519 short\n"
         "LLMHOST-HOSTKEY\n"
@@ -198,7 +198,13 @@ def test_a_key_that_may_not_be_registered_is_a_note(place):
 def test_the_phases_are_those_of_a_rental(paper):
     rental, told = paper.rent(), Told()
     teller = Teller(paper.ledger, rental.label, told)
-    for code, phase in (("check", "ollama"), ("bundle", "ollama"), ("pull", "model"), ("start", "proxy"), ("ready", "proxy")):
+    for code, phase in (
+        ("check", "ollama"),
+        ("bundle", "ollama"),
+        ("pull", "model"),
+        ("start", "proxy"),
+        ("ready", "proxy"),
+    ):
         teller.phase(code, f"at {code}")
         assert (paper.kept(rental).phase, paper.kept(rental).detail) == (phase, f"at {code}")
     assert told.phases == ["check", "bundle", "pull", "start", "ready"]

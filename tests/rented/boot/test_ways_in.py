@@ -25,7 +25,7 @@ def test_it_is_entered_directly_and_its_host_key_comes_from_the_log(shop):
     assert booted.host_key == "log"
     assert pins_of(shop.place.paths).keys(booted.alias) == [host_key(shop, rental)]
     assert booted.session.run('echo "$HOME"').out.strip() == str(machine.root)
-    assert [phase for phase in dict.fromkeys(shop.told.phases)] == ["booting", "ssh"]
+    assert list(dict.fromkeys(shop.told.phases)) == ["booting", "ssh"]
     assert shop.kept(rental).phase == "ssh"
     assert shop.note(rental).boot_s > 0
     assert shop.note(rental).failed_at is None
@@ -88,7 +88,9 @@ def test_logs_that_never_come_do_not_hold_it_up(shop):
 def test_a_pin_of_an_earlier_machine_of_that_name_is_forgotten(shop):
     rental = shop.rent()
     pins = pins_of(shop.place.paths)
-    pins.pin(shop.desk.alias(rental), "ssh-ed25519", "AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+    pins.pin(
+        shop.desk.alias(rental), "ssh-ed25519", "AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+    )
     booted = shop.boot(rental)
     assert pins.keys(booted.alias) == [host_key(shop, rental)]
 

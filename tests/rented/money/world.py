@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
-from llmhost.core.rentals import Rental, Terms
+from llmhost.core.rentals import Inventory, Rental, Terms
 from llmhost.fleet.desired import SUPERVISOR, VAST, WATCH
 from llmhost.fleet.installation import installation_id
 from llmhost.fleet.rented.ownership import new_label
@@ -129,6 +129,20 @@ class World:
             found = ledger.rentals.get(label)
         assert found is not None
         return found
+
+    def spend(self, rental: Rental, usd: float) -> None:
+        """Let it have cost so much by now."""
+        with self.ledger() as ledger:
+            hours = usd / rental.price_usd_per_hour
+            ledger.rentals.move(rental.label, self.rental(rental.label).state, rented_at=stamp(hours * 3600))
+
+    def nodes(self) -> list[str]:
+        with self.ledger() as ledger:
+            return [node.id for node in ledger.nodes()]
+
+    def inventory(self) -> Inventory:
+        with self.ledger() as ledger:
+            return ledger.rentals.inventory()
 
     def wait_state(self, label: str, *states: str) -> Rental:
         wait_until(

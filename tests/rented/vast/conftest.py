@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from llmhost.core.settings import Settings
 from llmhost.providers.market import OfferWish, Order
 from llmhost.providers.vast.market import open_market
+from tests.marketplace.description import Description
 from tests.support.marketplace.market import Market
 from tests.support.marketplace.server import MarketServer
 from tests.support.system import wait_until
 
 PACE = 0.01
+VARIABLE = "LLMHOST_VAST_OPENAPI"
+# The vendor's texts are no part of the project: who has them names their folder, and every call is held against them.
+DESCRIPTION = Description.load(Path(os.environ[VARIABLE])) if os.environ.get(VARIABLE) else None
 
 
 @pytest.fixture
@@ -21,6 +28,8 @@ def server():
     with MarketServer(market) as server:
         yield server
     assert market.trouble == []
+    if DESCRIPTION is not None:
+        assert [text for each in market.exchanges if not each.fault for text in DESCRIPTION.unexplained(each)] == []
 
 
 @pytest.fixture

@@ -84,6 +84,7 @@ def test_without_a_clear_word_nobody_knows(status, body):
         (404, error("auth_error", "Invalid user key"), "auth"),
         (401, error("auth_error", "Invalid user key"), "auth"),
         (401, error("whatever", "no"), "auth"),
+        (404, error("auth_error", "other words"), "auth"),
         (403, error("auth_error", "This action requires login."), "auth"),
         (401, error("auth_error", "Your key lacks the instance_write permission group"), "permission"),
         (401, error("auth_error", "not authorized for this request due to a constraint on id"), "permission"),

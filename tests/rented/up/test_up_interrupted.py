@@ -1,0 +1,95 @@
+"""`up` that does not get to its end: whatever it rented is ended, by itself or by whoever comes next."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+
+import pytest
+
+from tests.support.system import wait_until
+
+LATER = {"LLMHOST_VAST_WATCH_S": "600"}  # so that the watch does not do what a test wants to see another do
+
+
+def begin(stack, *args: str) -> subprocess.Popen:
+    """`up` as it is when it has rented."""
+    up = subprocess.Popen(
+        stack.argv("up", "--backend", "rehearsal", "--yes", *args),
+        env=stack.env,
+        cwd=stack.work,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: stack.billing(), "something is rented", 30)
+    return up
+
+
+def test_ctrl_c_ends_what_was_rented(paper, new_stack):
+    stack = new_stack(paper)
+    up = begin(stack, "--count", "2")
+    up.send_signal(signal.SIGINT)
+    assert up.wait(60) == 130
+    assert stack.billing() == []
+    assert stack.leftovers() == {"processes": {}, "sockets": [], "locks": []}
+
+
+@pytest.mark.parametrize("ledger", ["there", "deleted", "damaged"])
+def test_down_ends_what_a_killed_up_rented(ledger, paper, new_stack):
+    stack = new_stack(paper, **LATER)
+    up = begin(stack)
+    up.kill()
+    up.wait()
+    if ledger == "deleted":
+        for file in stack.state_dir.glob("ledger.sqlite3*"):
+            file.unlink()
+    elif ledger == "damaged":
+        (stack.state_dir / "ledger.sqlite3").write_bytes(b"no ledger at all " * 500)
+    done = stack.llmhost("--json", "down")
+    assert done.exit_code == (1 if ledger == "damaged" else 0), done.stderr
+    assert stack.billing() == [] and [row["verified"] for row in done.json["data"]["destroyed"]] == [True]
+    assert stack.leftovers()["processes"] == {}
+
+
+def test_down_without_the_key_says_what_bills(paper, new_stack):
+    stack = new_stack(paper, **LATER)
+    up = begin(stack)
+    up.kill()
+    up.wait()
+    (number,) = stack.billing()
+    stack.env["VAST_API_KEY"] = ""
+    done = stack.llmhost("--json", "down").expect(6)
+    assert done.json["data"]["still_billing"][0]["instance_id"] in (str(number), None)
+    assert "VAST_API_KEY" in done.json["errors"][0]["hint"]
+    stack.env["VAST_API_KEY"] = paper.key
+    assert stack.down()["destroyed"][0]["verified"] and stack.billing() == []
+
+
+def test_a_market_that_cannot_be_reached_is_asked_by_the_watch_later(paper, new_stack):
+    stack = new_stack(paper, LLMHOST_VAST_VERIFY_S="3")
+    up = begin(stack)
+    up.kill()
+    up.wait()
+    paper.pause()
+    done = stack.llmhost("--json", "down").expect(6)
+    assert done.json["data"]["still_billing"] and "goes on trying" in done.json["errors"][0]["message"]
+    paper.start()
+    wait_until(lambda: not stack.billing(), "nothing bills", 30)
+    wait_until(lambda: stack.leftovers()["processes"] == {}, "nothing runs", 30)
+
+
+def test_the_watch_ends_what_a_killed_up_left(paper, new_stack):
+    stack = new_stack(paper)
+    up = begin(stack)
+    up.kill()
+    up.wait()
+    wait_until(lambda: not stack.billing(), "nothing bills", 30)
+
+
+def test_an_account_that_may_rent_no_more_ends_all_of_it(paper, new_stack):
+    paper.control.fault("refuse", "PUT", "/asks/", skip=1, count=9, code="insufficient_credit")
+    stack = new_stack(paper)
+    done = stack.llmhost("--json", "up", "--backend", "rehearsal", "--yes", "--count", "2").expect(3)
+    assert done.json["errors"][0]["code"] == "insufficient_credit"
+    assert stack.billing() == [] and stack.leftovers()["processes"] == {}
