@@ -134,7 +134,7 @@ early() {
   ollama serve &>early.log &
   for _ in {1..30}; do
     sleep 2
-    ollama pull "$L_MODEL" &>/dev/null && phase pulled && break
+    ollama pull "${L_MODEL[@]}" &>/dev/null && phase pulled && break
   done
   kill $!
 # pull]

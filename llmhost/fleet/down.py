@@ -14,6 +14,7 @@ from llmhost.core.rentals import Rental
 from llmhost.core.result import Result
 from llmhost.fleet.commit import Change, Desk, gateway_token, send
 from llmhost.fleet.desired import SSH, SUPERVISOR, VAST, serving
+from llmhost.fleet.links import pins_of
 from llmhost.fleet.rented.books import RENTAL
 from llmhost.fleet.rented.leave import Parting, Scope, end_rented, ended_row, must_ask
 from llmhost.fleet.retire import Departure, after_dismissal, dismiss, drain, left_behind, take_away
@@ -49,7 +50,7 @@ class Ending:
 def down(settings: Settings, paths: Paths, ending: Ending, progress: Progress) -> Result:
     """End nodes, here, on their machines and on the market. Nothing up is success.
 
-    `data` is the contract's `{destroyed, still_billing}`, each node with what was left on its machine (`kept`), rented ones with their bill.
+    `data` is the contract's `{destroyed, still_billing}`, each node with what was left on its machine (`kept`), rented ones with a bill.
     A machine of the user's own that cannot be reached keeps its node in the ledger, as an error (`left_behind`): the next `down` tries
     again, and `force` forgets it with a warning. What was rented is ended and verified, also with a ledger that is damaged, gone or cannot
     be written; what may still bill is an error with exit code 6, and the supervisor goes on trying. Everything that runs here is stopped in
@@ -129,8 +130,8 @@ class _Work:
     def end_all(self, victims: list[NodeRecord]) -> Result:
         """Nothing stays: forget it first, so that nobody starts it again, then stop the supervisor with everything under it.
 
-        What is on other machines is only forgotten when it is gone there, and while something bills its watch stays. A ledger that cannot be
-        written (a full disk) keeps nothing from being stopped; it is the error then.
+        What is on other machines is only forgotten when it is gone there, and while something bills its watch stays. A ledger that cannot
+        be written (a full disk) keeps nothing from being stopped; it is the error then.
         """
         watched = bool(self.ledger.rentals.all(open_only=True))
         if watched:
@@ -160,9 +161,9 @@ class _Work:
         ids = {node.id for node in serving(victims)}
         if not ids or not is_running(self.paths):
             return
-        with contextlib.suppress(LlmhostError):
-            with ensure_supervisor(self.paths, self.progress.note, module=SUPERVISOR) as client:
-                drain(self._desk(client), ids, self.progress, DRAIN_S)
+        start = ensure_supervisor
+        with contextlib.suppress(LlmhostError), start(self.paths, self.progress.note, module=SUPERVISOR) as client:
+            drain(self._desk(client), ids, self.progress, DRAIN_S)
 
     def _leave_the_watch(self) -> list[int]:
         """Gateway, links and whatever else runs here end; who watches what is rented stays until it is gone. The processes that remain."""
@@ -191,7 +192,9 @@ class _Work:
         departures = {one.node.id: one for one in take_away(elsewhere, self.settings, self.paths, self.progress)}
         gone = {id for id, one in departures.items() if one.error is None or self.ending.force}
         bills = {one.label for one in parting.open}
-        gone |= {one.id for one in victims if one.provider == VAST and one.spec.get(RENTAL) not in bills}
+        gone |= self._without_pins(
+            [one for one in victims if one.provider == VAST and one.spec.get(RENTAL) not in bills]
+        )
         self._write(lambda nodes: [node for node in nodes if node.id not in gone], stays=True)
         self._forget_terms()
         rows = [_ended(node, departures.get(node.id), left) for node in victims if node.provider != VAST]
@@ -204,6 +207,13 @@ class _Work:
         errors = [*self._with_watch(parting), *not_stopped(left), *behind, *self.troubles[:1]]
         _complain(result, errors)
         return result
+
+    def _without_pins(self, nodes: list[NodeRecord]) -> set[str]:
+        """The ids of rented nodes that are gone; what they were known by is forgotten with them."""
+        for node in nodes:
+            with contextlib.suppress(LlmhostError):
+                pins_of(self.paths).forget(node.spec["alias"])
+        return {node.id for node in nodes}
 
     def _gone_before(self, victims: list[NodeRecord], parting: Parting) -> list[dict[str, Any]]:
         """Nodes whose machines were gone already: what they cost is said all the same."""

@@ -6,9 +6,10 @@ import os
 from typing import Any
 
 from llmhost.core.errors import LlmhostError, NotReady
+from llmhost.core.guard_files import CONTACT
 from llmhost.core.ledger import NodeRecord
 from llmhost.core.paths import Paths
-from llmhost.fleet.desired import STATUS_PATH, is_remote, serving
+from llmhost.fleet.desired import STATUS_PATH, VAST, is_remote, serving
 from llmhost.ssh.failures import failure
 from llmhost.ssh.identity import AGENT_SOCKET
 from llmhost.ssh.pins import Pins
@@ -43,6 +44,7 @@ def link_spec(node: NodeRecord, paths: Paths, timing: LinkTiming) -> LinkSpec:
         identity=spec.get("key"),
         agent=os.environ.get(AGENT_SOCKET) if spec.get("agent") else None,
         transport=spec["transport"],
+        beat=CONTACT if node.provider == VAST else None,
         probe=Probe(STATUS_PATH, f"unix:{local}", node.token),
         timing=timing,
     )

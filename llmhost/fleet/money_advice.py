@@ -12,6 +12,7 @@ from llmhost.fleet.observed import Observed
 from llmhost.fleet.rented import bill, budget
 from llmhost.fleet.rented.alerts import Alert
 from llmhost.fleet.rented.memory import Memory
+from llmhost.fleet.rented.reconcile import VANISHED
 from llmhost.fleet.rented.vanished import ALL as GONE_BY_ITSELF
 from llmhost.fleet.rented.warnings import Look, other_alerts
 
@@ -110,7 +111,7 @@ def _gone(fleet: str, seen: Observed) -> Iterator[dict[str, str]]:
     for rental in books.rentals:
         why = rental.why or ""
         ours = rental.fleet == fleet and rental.state == "gone" and _is_recent(rental, books.now)
-        if ours and (why in GONE_BY_ITSELF or why.startswith(_ENDED_BY_WATCH)):
+        if ours and (why in (*GONE_BY_ITSELF, VANISHED) or why.startswith(_ENDED_BY_WATCH)):
             at = f" at {rental.ended_at}" if rental.ended_at else ""
             text = f"{rental.node_id} is gone{at}: {why}. It cost ${bill.spent(rental, books.now):.2f}."
             yield _entry("node_gone", text, UP)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmhost.bootstrap.install import Installed, Wish, bootstrap, node_folder
 from llmhost.core.errors import LlmhostError
+from llmhost.core.guard_files import ACTIVE
 from llmhost.core.ledger import NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
@@ -55,7 +56,8 @@ def announced(plan: NodePlan, fleet: str) -> NodeRecord:
 
 def install(plan: NodePlan, token: str, settings: Settings, progress: Progress) -> Installed:
     """Bring one up, or find that it is as it should be. Raises LlmhostError, SshFailure."""
-    wish = wish_for(plan.place.node_id, plan.choice, token, plan.place.transport, settings, plan.ollama_env)
+    usual = wish_for(plan.place.node_id, plan.choice, token, plan.place.transport, settings, plan.ollama_env)
+    wish = _for_guard(usual, plan.rental)
     folder = node_folder(plan.place.alias)
     try:
         return bootstrap(plan.session, folder, wish, progress)
@@ -70,7 +72,7 @@ def put_back(session: Session, node: NodeRecord, settings: Settings, progress: P
     """Run what the ledger says of a node that was changed. Raises LlmhostError, SshFailure."""
     choice = BackendChoice("ollama" if node.backend == "ollama" else "rehearsal", "", node.model, node.context)
     wish = wish_for(node.id, choice, node.token, node.spec["transport"], settings)
-    bootstrap(session, node.spec["folder"], wish, progress)
+    bootstrap(session, node.spec["folder"], _for_guard(wish, node.spec.get("rental")), progress)
 
 
 def wish_for(
@@ -94,6 +96,11 @@ def wish_for(
         server={"name": child_name(node_id), "timing": asdict(settings.timing()), "log_level": settings.log_level},
         tcp=transport == "sshtunnel",
     )
+
+
+def _for_guard(wish: Wish, rental: str | None) -> Wish:
+    """On a rented machine every request is a sign of life, for its dead-man switch."""
+    return wish if rental is None else replace(wish, server={**wish.server, "activity_file": ACTIVE})
 
 
 def record_of(plan: NodePlan, announced_as: NodeRecord, installed: Installed, paths: Paths) -> NodeRecord:

@@ -15,6 +15,7 @@ TEMPLATE = "onstart.sh"
 MAX_BYTES = 4_000  # a script of more than 4,048 is silently refused, and the machine never starts (vast facts §0.7)
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LOCAL = re.compile(r"(127\.|localhost[:/]|\[::1\])")  # a registry on loopback, which has no certificate
 _PART = re.compile(r"# (\[?)([a-z]+)(\]?)")
 
 
@@ -111,14 +112,20 @@ def _values(boot: BootScript) -> str:
     if boot.idle_s is not None:
         told["L_IDLE"] = int(boot.idle_s)
     told |= _of_ollama(boot.ollama) if boot.ollama else {}
-    return " ".join(f"{name}={shlex.quote(str(value))}" for name, value in told.items())
+    return " ".join(f"{name}={_quoted(value)}" for name, value in told.items())
+
+
+def _quoted(value: object) -> str:
+    """As bash wants a value, or a list of them."""
+    return f"({shlex.join(value)})" if isinstance(value, list) else shlex.quote(str(value))
 
 
 def _of_ollama(engine: EarlyOllama) -> dict[str, object]:
     told: dict[str, object] = {"OLLAMA_VERSION": engine.version}
     told |= {"L_SITE": engine.site} if engine.install is None else {"L_INSTALL": engine.install}
     if engine.model is not None:
-        told |= {"L_MODEL": engine.model, "L_SET": _settings(engine.env)}
+        model = ["--insecure", engine.model] if _LOCAL.match(engine.model) else engine.model
+        told |= {"L_MODEL": model, "L_SET": _settings(engine.env)}
     return told
 
 

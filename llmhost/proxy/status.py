@@ -13,6 +13,8 @@ from llmhost.core.gpu import GpuWatch
 from llmhost.core.server_config import ServerConfig
 from llmhost.proxy.pipeline import Pipeline
 
+# The supervisor reads at most 128 KiB of a status (llmhost.supervisor.prober), and a model takes a quarter of one.
+MODELS_TOLD = 200
 CACHE_OFF = StoreStatus("memory", "off", None, None)
 
 
@@ -71,7 +73,7 @@ class ServerStatus:
             "ready": self.ready(),
             "backend": {"kind": self.backend.kind, "node_id": self.backend.node_id, **asdict(health)},
             "model": asdict(model) if model else None,
-            "models": [asdict(each) for each in self.backend.models()],
+            "models": [asdict(each) for each in self.backend.models()[:MODELS_TOLD]],
             "cache": await self._cache(),
             "prefix": self._prefix(),
             "requests": self._pipeline.metrics.requests(),

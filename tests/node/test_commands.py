@@ -24,6 +24,7 @@ from llmhost.node.layout import Layout
 from llmhost.supervisor import logfile
 from llmhost.supervisor.loopback import request
 from tests.node.test_pull import stalling
+from tests.support.small_ollama import Model, SmallOllama
 from tests.support.system import missing, processes_touching, wait_until
 
 TOKEN = "a-token-that-nobody-guesses"
@@ -296,3 +297,19 @@ def test_a_log_is_followed_over_its_rotation(tmp_path):
     with path.open("a") as file:
         file.write("after\n")
     assert next(lines) == "after"
+
+
+def test_models_are_listed_and_deleted_but_never_the_served_one(node):
+    with SmallOllama([Model("main:8b"), Model("old:1b", size=9)]) as ollama:
+        ollama_wish = {"mode": "use", "url": ollama.url}
+        backend = {"kind": "ollama", "node_id": "n1", "model": "main:8b"}
+        node.ask(
+            "apply", "--wait", "60", told={"server": {**WISH["server"], "backend": backend}, "ollama": ollama_wish}
+        )
+        told = node.ask("models")
+        assert ([one["name"] for one in told["models"]], told["served"]) == (["main:8b", "old:1b"], "main:8b")
+        assert node.ask("rm", "old:1b") == {"removed": True, "freed": 9}
+        assert node.ask("rm", "old:1b") == {"removed": False, "freed": 0}
+        assert node.ask("rm", "MAIN:8b", code=1)["error"]["code"] == "model_in_use"
+        assert list(ollama.models) == ["main:8b"]
+        node.ask("stop")

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from llmhost.core.errors import LlmhostError, Unavailable
-from llmhost.node.ollama_models import installed
+from llmhost.node.ollama_models import installed, remove
 from llmhost.node.pull import TRIES, Puller, _is_local
 from tests.support.small_ollama import Model, SmallOllama
 from tests.support.system import free_port
@@ -180,3 +180,22 @@ def test_the_models_with_what_they_can_do():
         "loaded_vram": None,
     }
     assert (second["tools"], second["parameters"], second["loaded_context"]) == (True, 0.5, None)
+
+
+def test_what_cannot_fit_is_refused_at_its_first_byte():
+    with SmallOllama(pulls=NEW) as ollama:
+        error = failure(ollama.url, free=lambda: 5_000)
+        assert (error.code, error.exit_code) == ("model_too_big", 3)
+        assert ollama.asked.count("/api/pull") == 1
+        ollama.models.clear()  # it does not notice that nobody listens any more
+        assert puller(ollama.url, free=lambda: 10**12)[0].run() is True
+
+
+def test_a_model_is_deleted_once_and_out_of_memory_too():
+    with SmallOllama([Model("old:latest", size=7, loaded=4096)]) as ollama:
+        address = ollama.url.removeprefix("http://")
+        assert remove(address, "Old") == {"removed": True, "freed": 7}
+        assert ollama.asked[-2:] == ["/api/generate", "/api/delete"]
+        assert remove(address, "old") == {"removed": False, "freed": 0}
+    with pytest.raises(Unavailable):
+        remove(address, "old")

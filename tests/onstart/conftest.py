@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from llmhost.ssh.identity import Identity
+from llmhost.ssh.pins import Pins
+from llmhost.ssh.session import Session
 from tests.onstart.box import Box
 from tests.support.marketplace.market import Market
 from tests.support.marketplace.sandbox import sandboxes
 from tests.support.marketplace.server import MarketServer
+from tests.support.sshd import make_key
 
 
 @pytest.fixture
@@ -35,3 +39,20 @@ def market(open_market):
 def rent(market):
     """Rents a machine; the arguments are fields of BootScript."""
     return lambda **changes: Box.of(market, **changes)
+
+
+@pytest.fixture
+def log_in(short_tmp):
+    """Opens sessions to a box."""
+    sessions = []
+
+    def make(box):
+        key = make_key(short_tmp / f"key{len(sessions)}")
+        box.machine.authorize([key.with_suffix(".pub").read_text()])
+        pins = Pins(short_tmp / "pins")
+        sessions.append(Session.connect(box.machine.sshd.target, Identity(key, False), pins, "llmhost-box"))
+        return sessions[-1]
+
+    yield make
+    for session in sessions:
+        session.close()

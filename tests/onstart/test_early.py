@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 
 import pytest
@@ -14,16 +13,12 @@ from llmhost.bootstrap.machine import inspect
 from llmhost.node import early
 from llmhost.node.layout import Layout
 from llmhost.onstart.render import EarlyOllama
-from llmhost.ssh.identity import Identity
-from llmhost.ssh.pins import Pins
-from llmhost.ssh.session import Session
 from tests.backends.ollama.scripts import SCRIPTS
 from tests.bootstrap.place import TOKEN, Shown
 from tests.onstart.box import FOLDER, Box
 from tests.support.build_ollama import CannotBuild, ollama_binary
 from tests.support.download_site import DownloadSite
 from tests.support.ollama_server import OllamaServer, scripted_model
-from tests.support.sshd import make_key
 from tests.support.system import missing, processes_touching, wait_until
 
 ARCH = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "amd64")
@@ -94,7 +89,7 @@ def test_the_next_start_finds_all_of_it(rent, site, program, short_tmp):
     (box.root / ".ollama" / "models").mkdir(parents=True)  # where a node's own Ollama would look then
     loaded = len(site.asked)
     box.reboot()
-    wait_until(lambda: box.told.phases[-1:] == ("pulled",), "the second pull", 60)
+    wait_until(lambda: box.machine.output().count("PHASE pulled") == 2, "the second pull", 60)
     assert "ollama" not in box.told.phases
     assert len(site.asked) == loaded
     assert asked(box)[-1][3] == f"models={box.root}/.ollama/models"
@@ -148,23 +143,6 @@ def test_only_its_own_process_is_ended(short_tmp):
 
 
 # ── together with the bootstrap ─────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def log_in(short_tmp):
-    """Opens sessions to a box."""
-    sessions = []
-
-    def make(box):
-        key = make_key(short_tmp / f"key{len(sessions)}")
-        box.machine.authorize([key.with_suffix(".pub").read_text()])
-        pins = Pins(short_tmp / "pins")
-        sessions.append(Session.connect(box.machine.sshd.target, Identity(key, False), pins, "llmhost-box"))
-        return sessions[-1]
-
-    yield make
-    for session in sessions:
-        session.close()
 
 
 def test_the_bootstrap_waits_for_an_installation_that_is_under_way(rent, site, program, short_tmp, log_in):
@@ -225,24 +203,35 @@ def test_the_node_takes_over_what_is_half_pulled(open_market, real, models, shor
         server = open_market(environment={"PATH": f"{real.parent}:/usr/bin:/bin:/usr/sbin:/sbin"})
         model = site.model("scripted")
         box = Box.of(server, ollama=early_with(site, model=model))
-        wait_until(lambda: list(folder(box).glob("models/blobs/*-partial*")), "the beginning of the model", 60)
-        wait_until(lambda: any("/bytes/" in line for line in site.asked), "the pull", 30)
-        site.stall.set()
-        site.stall = None
-        wait_phase(box, "pulled")
-        shutil.rmtree(short_tmp / "bundles", ignore_errors=True)
-        wish = Wish(
-            backend="ollama",
-            token=TOKEN,
-            node_id="n1",
-            model=model,
-            context=4_096,
-            pull=True,
-            ollama_env={"OLLAMA_NOPRUNE": "1"},
+        partial = wait_until(lambda: half_pulled(folder(box)), "half of the model", 60)
+        (server_before,) = engines(box)
+        wish = Wish("ollama", TOKEN, "n1", model, 4_096, pull=True, ollama_env={"OLLAMA_NOPRUNE": "1"})
+        session, shown, done = log_in(box), Shown(), []
+        coming = threading.Thread(
+            target=lambda: done.append(bootstrap(session, FOLDER, wish, shown, short_tmp / "bundles"))
         )
-        asked_before = len([line for line in site.asked if "/bytes/" in line])
-        installed = bootstrap(log_in(box), FOLDER, wish, Shown(), short_tmp / "bundles")
-        assert installed.did["pulled"] is False
-        assert len([line for line in site.asked if "/bytes/" in line]) == asked_before
-        engines = [line for line in processes_touching(box.root).values() if line.startswith(f"{real} serve")]
-        assert len(engines) == 1
+        coming.start()
+        wait_until(lambda: engines(box) and server_before not in engines(box), "the node's own server", 60)
+        site.stall.set()
+        coming.join(90)
+        assert done[0].did["pulled"] is True
+        ranges = [line for line in site.asked if partial.name.removeprefix("sha256-").removesuffix("-partial") in line]
+        assert "bytes=0-" in next(line for line in ranges if "bytes=" in line)
+        assert "bytes=0-" not in ranges[-1]
+        assert "pulled" not in box.told.phases
+        assert len(engines(box)) == 1
+
+
+def half_pulled(at):
+    """A file of the model that has some of its bytes."""
+    files = [path for path in at.glob("models/blobs/*-partial") if path.stat().st_blocks * 512 > 1_000_000]
+    return files[0] if files else None
+
+
+def engines(box):
+    """Servers of Ollama by process id."""
+    return [
+        pid
+        for pid, line in processes_touching(box.root).items()
+        if line.endswith("ollama serve") and "lifeline" not in line
+    ]

@@ -35,13 +35,17 @@ class Model:
 
 
 class SmallOllama:
-    """`pulls` maps what can be fetched to the model it becomes; `pull_error` makes every pull fail; `pull_cut` breaks it off."""
+    """`pulls` maps what can be fetched to the model it becomes; `pull_error` makes every pull fail; `pull_cut` breaks it off.
 
-    def __init__(self, models=(), pulls=None, pull_error=None, pull_cut=False, port=0):
+    `layers` are the files of everything that is pulled: digest and bytes.
+    """
+
+    def __init__(self, models=(), pulls=None, pull_error=None, pull_cut=False, port=0, layers=LAYERS):
         self.models = {model.name: model for model in models}
         self.pulls = pulls or {}
         self.pull_error = pull_error
         self.pull_cut = pull_cut
+        self.layers = layers
         self.asked = []
         self.server = ThreadingHTTPServer(("127.0.0.1", port), type("Bound", (Handler,), {"ollama": self}))
 
@@ -125,7 +129,7 @@ class Handler(BaseHTTPRequestHandler):
             self.line({"error": self.ollama.pull_error or "pull model manifest: file does not exist"})
             return
         self.line({"status": "pulling manifest"})
-        for digest, total in LAYERS:
+        for digest, total in self.ollama.layers:
             for completed in (0, total // 2, total):
                 self.line({"status": f"pulling {digest[7:]}", "digest": digest, "total": total, "completed": completed})
                 if self.ollama.pull_cut:
@@ -167,8 +171,11 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def install(folder, models):
-    """A program `ollama` in `folder` that serves the models; it, and the environment it wants. It writes its pids to `folder`/pids."""
+def install(folder, models, pulls=()):
+    """A program `ollama` in `folder` that serves the models; it, and the environment it wants. It writes its pids to `folder`/pids.
+
+    `pulls` are models that can be fetched.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / "ollama"
     version = '[ "$1" != --version ] || exec echo "ollama version is 0.24.0"'
@@ -177,6 +184,7 @@ def install(folder, models):
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     (folder / "models.json").write_text(json.dumps([asdict(model) for model in models]))
+    (folder / "pulls.json").write_text(json.dumps([asdict(model) for model in pulls]))
     return program, {"OLLAMA_MODELS": str(folder / "models.json")}
 
 
@@ -186,11 +194,12 @@ def main():
     assert host == "127.0.0.1"
     list_file = Path(os.environ["OLLAMA_MODELS"])
     models = [Model(**entry) for entry in json.loads(list_file.read_text())]
+    pulls = [Model(**entry) for entry in json.loads(list_file.with_name("pulls.json").read_text())]
     runner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     draft = list_file.with_name("pids.part")
     draft.write_text(f"{os.getpid()} {runner.pid}")
     draft.replace(list_file.with_name("pids"))
-    SmallOllama(models, port=int(port)).server.serve_forever(poll_interval=0.02)
+    SmallOllama(models, {model.name: model for model in pulls}, port=int(port)).server.serve_forever(poll_interval=0.02)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from llmhost.messages.errors import ApiError, model_unknown
 
 log = logging.getLogger(__name__)
 
+NOT_FOUND = 404
 MOVES_ON = frozenset({500, 502, 503, 504, 529})
 ERRORS_500 = 2  # what two nodes could not digest is the request's own fault, and would go on to break the rest
 DROPS = 3  # the same of a request that ends connections, or freezes whoever reads it
@@ -162,12 +163,19 @@ class Trip:
         self._failures.append(failure)
         error = failure.error
         log.info("node %s did not answer (%s, %s)", node.config.id, failure.kind, error.status)
-        if failure.kind == "answered" and error.status not in MOVES_ON:
+        if failure.kind == "answered" and error.status not in MOVES_ON and not self._lacks_model(node, error):
             raise error from failure
         if self._seen(500) >= ERRORS_500 or self._seen("dropped") + self._seen("lost") >= DROPS:
             raise error from failure
         if failure.kind in ("answered", "other_model", "silent"):
             self._spent.add(node.config.id)
+
+    def _lacks_model(self, node: NodeBackend, error: ApiError) -> bool:
+        """Whether the node has it no longer, which we did not know: another may."""
+        if self._model is None or error.status != NOT_FOUND:
+            return False
+        node.watch.look_again()
+        return True
 
     def _seen(self, what: int | str) -> int:
         if isinstance(what, str):

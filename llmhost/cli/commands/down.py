@@ -29,7 +29,7 @@ Force = Annotated[
 def run(ctx: typer.Context, nodes: Nodes = None, everything: Everything = False, force: Force = False) -> Result:
     """Stop the nodes and the gateway, and make sure that nothing runs or bills any more.
 
-    Requests that run get a moment to end. What was rented is destroyed until the market lists it no more, and the bill is shown. What llmhost
+    Requests that run get a moment to end. What was rented is destroyed until the market lists it no more, and the bill is shown. What was
     put on a machine of yours is removed from it; one that cannot be reached keeps its node on the books, and the next `down` tries again.
     """
     from llmhost.fleet.down import Ending, down

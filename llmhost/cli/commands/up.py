@@ -58,6 +58,7 @@ TransportName = Annotated[
 ]
 NoTunnel = Annotated[bool, typer.Option("--no-tunnel", help="Only set the machines up: no links, no gateway.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")]
+OVER_SSH = "that is for machines reached over SSH."
 
 
 def run(
@@ -90,6 +91,11 @@ def run(
     Shows what it is going to do and what it costs, and asks first. A second `up` that finds what was asked for changes nothing. Whatever
     fails on the way: what was rented is ended again, and that is verified.
     """
+    from llmhost.fleet.hosts import HostWish
+    from llmhost.fleet.plan import UpRequest
+
+    if count is not None and count < 1:
+        raise UsageError(f"--count must be a positive number (given: {count}).", hint="llmhost up --help")
     session = session_of(ctx)
     rents: dict[str, Any] = {
         "gpu": gpu,
@@ -113,74 +119,38 @@ def run(
         transport=transport,
         **rents,
     )
-    ssh = {"--host": hosts, "--identity": identity}
-    request = _request(settings, provider, backend, model, context, port, count, offer, hosts, identity, transport)
-    return _on(session, settings, _with_tunnel(request, not no_tunnel), ssh, rents | {"offer": offer}, dry_run)
-
-
-def _request(
-    settings: Settings,
-    provider: str | None,
-    backend: str | None,
-    model: str | None,
-    context: int | None,
-    port: int | None,
-    count: int | None,
-    offer: int | None,
-    hosts: list[str] | None,
-    identity: str | None,
-    transport: str | None,
-) -> UpRequest:
-    from llmhost.fleet.hosts import HostWish
-    from llmhost.fleet.plan import UpRequest
-
-    if count is not None and count < 1:
-        raise UsageError(f"--count must be a positive number (given: {count}).", hint="llmhost up --help")
-    wish = HostWish(tuple(hosts or ()), identity, transport)
     named = settings.backend if backend else None
-    return UpRequest(provider, None, named, model, context, port, wish, count=count, offer_id=offer)
+    wish = HostWish(tuple(hosts or ()), identity, transport)
+    request = UpRequest(provider, None, named, model, context, port, wish, not no_tunnel, count, offer)
+    return _on(session, settings, request, rents | {"offer": offer}, dry_run)
 
 
-def _with_tunnel(request: UpRequest, tunnel: bool) -> UpRequest:
-    from dataclasses import replace
-
-    return replace(request, tunnel=tunnel)
-
-
-def _on(
-    session: Session,
-    settings: Settings,
-    request: UpRequest,
-    ssh: dict[str, Any],
-    rents: dict[str, Any],
-    dry_run: bool,
-) -> Result:
+def _on(session: Session, settings: Settings, request: UpRequest, rents: dict[str, Any], dry_run: bool) -> Result:
     """Where the nodes are to run; what means nothing there is refused."""
     from llmhost.fleet.desired import SSH, VAST
     from llmhost.fleet.plan import recorded, which_provider
 
     where, _ = which_provider(request, settings, recorded(session.paths)[0])
+    ssh = {"--host": request.hosts.hosts, "--identity": request.hosts.identity}
     if where == VAST:
-        _refuse(ssh, "that is for machines reached over SSH.", "llmhost up --provider ssh --host user@host:port")
+        _refuse(ssh, OVER_SSH, "llmhost up --provider ssh --host user@host:port")
         return _rented(session, settings, request, dry_run)
-    _refuse(
-        {f"--{name.replace('_', '-').replace('regions', 'region')}": value for name, value in rents.items()},
-        "that is for rented machines.",
-        "llmhost up --provider vast",
-    )
+    _refuse({_option(name): value for name, value in rents.items()}, "that is for rented machines.", "llmhost up")
     if where == SSH:
         return _remote(session, settings, request, dry_run)
     more = {"--transport": request.hosts.transport, "--no-tunnel": not request.tunnel}
-    _refuse(
-        {**ssh, **more}, "that is for machines reached over SSH.", "llmhost up --provider ssh --host user@host:port"
-    )
+    _refuse({**ssh, **more}, OVER_SSH, "llmhost up --provider ssh --host user@host:port")
     if (request.count or 1) > 1:
         raise later("more than one node on this machine")
     return _local(session, settings, request, dry_run)
 
 
+def _option(name: str) -> str:
+    return "--region" if name == "regions" else f"--{name.replace('_', '-')}"
+
+
 def _refuse(given: dict[str, Any], why: str, hint: str) -> None:
-    wrong = [option for option, value in given.items() if value not in (None, False, [])]
+    wrong = [option for option, value in given.items() if value]
     if wrong:
         raise UsageError(f"{', '.join(wrong)}: {why}", hint=hint)
 

@@ -33,7 +33,7 @@ RENTED = {
     "create": "rent {new}, set it up, and start the gateway here",
     "replace": "rent {new}, then let {leaving} go",
     "extend": "rent {new} beside {kept}",
-    "change": "replace the gateway and the links; {kept} stays",
+    "change": "change what {changed} serves, in place",
     "replace_gateway": "replace the gateway; {kept} stays",
     "keep": "look after {kept}; what was asked for is there (what does not run here is started)",
 }
@@ -93,17 +93,24 @@ def does(plan: dict[str, Any]) -> str:
 
 
 def _does_rented(plan: dict[str, Any]) -> str:
-    by_action: dict[str, list[str]] = {"create": [], "keep": []}
+    by_action: dict[str, list[str]] = {"create": [], "keep": [], "change": []}
     for node in plan["nodes"]:
         by_action[node["action"]].append(node["id"])
-    words = {"new": by_action["create"], "kept": by_action["keep"], "leaving": plan["leaving"]}
+    there = by_action["keep"] + by_action["change"]
+    words = {
+        "new": by_action["create"],
+        "kept": there,
+        "changed": by_action["change"] or there,
+        "leaving": plan["leaving"],
+    }
     return RENTED[plan["action"]].format(**{name: ", ".join(ids) or "nothing" for name, ids in words.items()})
 
 
 def rented_text(node: dict[str, Any]) -> str:
     """A rented machine: `n1 RTX 4090, $0.363/h, instance 33402296`."""
     number = f", instance {node['instance_id']}" if node["instance_id"] else ", new"
-    return f"{node['id']} {node['gpu']}, {hourly(node['price_usd_per_hour'])}{number}"
+    changed = ", changed" if node["action"] == "change" else ""
+    return f"{node['id']} {node['gpu']}, {hourly(node['price_usd_per_hour'])}{number}{changed}"
 
 
 def offer_text(offer: dict[str, Any]) -> str:

@@ -10,8 +10,9 @@ from llmhost.core.ledger import Ledger
 from llmhost.core.rentals import Rental
 from llmhost.fleet.rented.classify import Blame, Failed
 
-# What another machine may do better; only then is this one remembered as bad.
+# What another machine may do better; then this one is remembered as bad, unless only the market itself was silent.
 OF_THE_MACHINE: tuple[Blame, ...] = ("host", "network")
+SILENT = "market_silent"
 _HINTS: dict[Blame, str] = {
     "host": "Another machine may do: llmhost up",
     "network": "Check your own network, or take another machine: llmhost up",
@@ -51,7 +52,7 @@ def name_of(rental: Rental) -> str:
 
 def remember(ledger: Ledger, rental: Rental, error: BootFailed) -> None:
     """Remember the machine as one that failed, if it is to blame, so that it is not chosen again soon (vast facts §4.3)."""
-    if error.blame in OF_THE_MACHINE:
+    if error.blame in OF_THE_MACHINE and error.code != SILENT:
         note(ledger, rental, failed_at=_now(), why=f"{error.code}: {error.message}"[:MAX_WHY])
 
 

@@ -61,7 +61,10 @@ class Farewell:
         self.accepted = self._try(desk.market.destroy, number)
 
     def look(self, instances: list[Instance], asked_at: float, rows: list[Rental], desk: RentDesk) -> list[Rental]:
-        """What a clean list says that was asked for then (monotonic). Returns rows for machines that one order made besides; they are to be ended too."""
+        """What a clean list says that was asked for then (monotonic).
+
+        Returns rows for machines that one order made besides; they are to be ended too.
+        """
         found = claims.hits(self.rental, instances, rows)
         number = self.rental.instance_id
         if number is None and found:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.core.errors import AuthenticationNeeded, Interrupted, LlmhostError
 from llmhost.core.rentals import Rental
-from llmhost.fleet.rented.boot_failure import BootFailed, failed, name_of
+from llmhost.fleet.rented.boot_failure import SILENT, BootFailed, failed, name_of
 from llmhost.fleet.rented.classify import (
     ALL_STOPPED,
     Failed,
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from llmhost.fleet.rented.boot import BootDesk
 
 WAIT_S = 1.0
+# So many answers missing make a gap, of which nothing is known.
+GAP_POLLS = 3
 WAITING = "waiting for the machine"
 
 
@@ -69,6 +71,9 @@ class Life:
         if seen is None:
             self._check_silence()
             return
+        gap_s = seen.at - self.sighting.at
+        if self.sighting.number and gap_s > GAP_POLLS * self.desk.settings.vast_poll_s:
+            self.story = self.story.without(gap_s)
         self.sighting, self._heard_at = seen, time.monotonic()
         instance = seen.of(self.rental.instance_id)
         if instance is None:
@@ -104,7 +109,7 @@ class Life:
         raise BootFailed(
             f"the market says nothing of {name_of(self.rental)} for {silent_s:.0f} s{said}.",
             blame="account" if isinstance(trouble, AuthenticationNeeded) else "network",
-            code="market_silent",
+            code=SILENT,
         )
 
     def _with_credit(self, verdict: Failed) -> Failed:

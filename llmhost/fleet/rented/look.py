@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from llmhost.core.errors import NothingSuitable, UsageError
+from llmhost.core.errors import NothingSuitable
 from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
@@ -27,6 +27,7 @@ from llmhost.fleet.plan import (
     which_provider,
 )
 from llmhost.fleet.rented.books import RENTAL
+from llmhost.fleet.rented.change import Change, change_for
 from llmhost.fleet.rented.desk import RentDesk
 from llmhost.fleet.rented.leave import still_billing
 from llmhost.fleet.rented.order import order_for
@@ -39,13 +40,10 @@ from llmhost.fleet.turn import is_taken
 from llmhost.providers.base import BackendChoice
 from llmhost.providers.market import Instance, Market
 from llmhost.providers.model_choice import FAVOURITE
-from llmhost.providers.ollama_api import same_model
 from llmhost.ssh.identity import own_key, public_key
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings
-
-
 
 
 # How much dearer the machine may be that takes a failed one's place, by the hour; `up` shows it before it asks.
@@ -140,13 +138,13 @@ class _Maker:
         wish = wish_for(self.request, self.settings, inherited, len(there))
         kept = [one for one in there if _same_card(one, wish, self.settings)]
         leaving = tuple(node.id for node in self.seen.nodes if node.id not in lost and _not_of(node, kept))
-        _refuse_other_model(kept, wish)
         leftovers = self._leftovers(kept)
         now = time.time()
         terms, notes = terms_for(self.fleet, wish, self.settings, inherited if kept else None, now)
+        changed = tuple(change for one in kept if (change := change_for(one.node, wish)) is not None)
         seats = self._seats(wish.count - len(kept))
         found = self._survey(wish, terms, now) if seats else None
-        choice = _choice(wish, found, kept)
+        choice = _choice(wish, found, kept, changed)
         port, port_source = port_of(self.request, self.settings, self.seen.gateway)
         changes = changes_of(self.seen.gateway, port, self.paths) if self.seen.nodes else ()
         plan = RentedPlan(
@@ -159,7 +157,7 @@ class _Maker:
             leaving=leaving,
             lost=lost,
             gateway=port,
-            action=self._action(seats, kept, leaving, port, changes),
+            action=self._action(seats, kept, leaving, port, changes, changed=bool(changed)),
             tunnel=self.request.tunnel,
             money=self._money(found, terms),
             terms=terms,
@@ -167,6 +165,7 @@ class _Maker:
             made_at=now,
             survey=found,
             leftovers=leftovers,
+            changed=changed,
             sources=self._sources(wish, inherited) | {"port": port_source},
             changes=changes,
             notes=(*self._notes(leftovers), *notes, *(found.notes if found else ())),
@@ -213,7 +212,9 @@ class _Maker:
     def _survey(self, wish: RentWish, terms: Terms, now: float) -> Survey:
         if terms.lease_ends_at is not None:
             left = datetime.fromisoformat(terms.lease_ends_at).timestamp() - now
-            wish = replace(wish, lease_s=max(left, 60.0))
+            if left <= 0:
+                raise _lease_over(self.fleet)
+            wish = replace(wish, lease_s=left)
         found = survey(wish, self.settings, self.market, self.seen.machines, self.progress)
         found.require()
         return found
@@ -245,11 +246,13 @@ class _Maker:
         leaving: Sequence[str],
         port: GatewayRecord,
         changes: tuple[str, ...],
+        *,
+        changed: bool,
     ) -> Any:
         gateway = self.seen.gateway
         moved = port.explicit and gateway is not None and gateway.port != port.port
         of_servers = any(not name.startswith(OF_THE_GATEWAY) for name in changes)
-        return action_of(seats, kept, leaving, changes, of_servers=of_servers, moved=moved)
+        return action_of(seats, kept, leaving, changes, in_place=changed or of_servers, moved=moved)
 
     def _sources(self, wish: RentWish, inherited: Terms | None) -> dict[str, str]:
         provider = which_provider(self.request, self.settings, self.seen.nodes)[1]
@@ -292,27 +295,14 @@ def _not_of(node: NodeRecord, kept: Sequence[Kept]) -> bool:
     return all(node.id != one.node.id for one in kept)
 
 
-def _refuse_other_model(kept: Sequence[Kept], wish: RentWish) -> None:
-    """Raises UsageError (`other_model`): one gateway serves one model, and the machines that are there serve theirs."""
-    for one in kept:
-        node = one.node
-        same = node.backend == wish.backend and (
-            wish.backend == "rehearsal" or (node.model is not None and same_model(wish.model or "", node.model))
-        )
-        if not same or (wish.context is not None and node.context not in (None, wish.context)):
-            raise UsageError(
-                f"{node.id} serves {node.model or node.backend} (window: {node.context or 'its own'}), and something else is asked for.",
-                hint="For another model beside it: llmhost models pull NAME; for another fleet: llmhost down, then llmhost up",
-                code="other_model",
-            )
-
-
 def _of_orphan(instance: Instance) -> str:
     price = instance.price_usd_per_hour or 0.0
     return f"instance {instance.id} is ours and belongs to no fleet that is known (${price:.3f}/h): llmhost gc"
 
 
-def _choice(wish: RentWish, found: Survey | None, kept: Sequence[Kept]) -> BackendChoice:
+def _choice(wish: RentWish, found: Survey | None, kept: Sequence[Kept], changed: Sequence[Change]) -> BackendChoice:
+    if found is None and changed:
+        return changed[0].choice
     if found is None and kept:
         node = kept[0].node
         return BackendChoice(wish.backend, "it serves already", node.model, node.context)
@@ -323,10 +313,17 @@ def _choice(wish: RentWish, found: Survey | None, kept: Sequence[Kept]) -> Backe
     return BackendChoice("ollama", why, wish.model, context, missing=True)
 
 
+def _lease_over(fleet: str) -> NothingSuitable:
+    return NothingSuitable(
+        f"the lease of fleet {fleet!r} is over, so nothing more is rented for it.",
+        hint="llmhost extend 4h, or llmhost down and then llmhost up",
+        code="lease_over",
+    )
+
+
 def _too_few(there: int, wanted: int) -> NothingSuitable:
     return NothingSuitable(
         f"{wanted} machines are wanted, and {there} have a fitting offer.",
         hint="llmhost offers shows what else there is; or ask for fewer: llmhost up --count N",
         code="too_few_offers",
     )
-

@@ -10,7 +10,7 @@ from llmhost.bootstrap.agent import Agent
 from llmhost.bootstrap.install import Installed
 from llmhost.bootstrap.machine import Machine, inspect
 from llmhost.core.errors import Interrupted, LlmhostError
-from llmhost.core.guard_files import STATE as GUARD_STATE
+from llmhost.core.guard_files import GUARD, STATE
 from llmhost.core.ledger import NodeRecord
 from llmhost.core.ollama_models import same_model
 from llmhost.core.progress import Progress
@@ -34,6 +34,8 @@ SESSIONS = 3
 # What the dead-man switch says when the instance's own key did not pass its check (templates/onstart.sh).
 GUARD_FAILED = "failed"
 ASK_S = 30.0
+# Where the switch is being set up, its first word may be a moment away.
+_GUARD_ASKED = f"for i in 1 2 3 4 5; do [ -d {GUARD} ] && [ ! -s {STATE} ] || break; sleep 1; done; cat {STATE}"
 # A card says a little less than its maker does; what is asked for is a sum of estimates (vast facts §4.3).
 VRAM_SLACK_MB = 600
 # Who is to blame for an error of the bootstrap; those of SSH are the network's, all others ours.
@@ -176,7 +178,7 @@ class _Setup:
 
 def _guard_notes(booted: Booted) -> list[str]:
     """Whether the machine can end itself, should nobody be there to do it (vast facts §4.4, §4.7). Raises SshFailure."""
-    last = booted.session.run(f"cat {GUARD_STATE}", timeout_s=ASK_S).out.strip()
+    last = booted.session.run(_GUARD_ASKED, timeout_s=ASK_S).out.strip()
     if last and not last.startswith(GUARD_FAILED):
         return []
     why = f"its own key is not good for that ({shown(last)})" if last else "its start script did not get that far"

@@ -12,6 +12,7 @@ from llmhost.core.rentals import Rental, Terms
 from llmhost.fleet.desired import VAST
 from llmhost.fleet.offers import Survey
 from llmhost.fleet.rented import bill
+from llmhost.fleet.rented.change import Change
 from llmhost.fleet.rented.ranking import Priced
 from llmhost.fleet.rented.request import RentWish
 from llmhost.providers.base import BackendChoice, Offer
@@ -56,8 +57,8 @@ class RentedPlan:
     """Nodes and a gateway. `offers` are those of the seats, in their order, and then the spares.
 
     `leaving` are nodes that the new ones take the place of, `lost` those whose machine is gone already, `leftovers` what is rented and
-    serves nobody. `terms` are what will hold. `made_at` is the time of it (seconds since 1970), `onstart` what the first machine would run
-    at its start.
+    serves nobody, `changed` what is to serve something else. `terms` are what will hold. `made_at` is the time of it (seconds since 1970),
+    `onstart` what the first machine would run at its start.
     """
 
     fleet: str
@@ -78,6 +79,7 @@ class RentedPlan:
     onstart: str | None = None
     survey: Survey | None = None
     leftovers: tuple[Rental, ...] = ()
+    changed: tuple[Change, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -134,7 +136,7 @@ class RentedPlan:
             "backend": self.choice.backend,
             "model": self.choice.model,
             "context": self.choice.context,
-            "pull": self.choice.missing and bool(self.seats),
+            "pull": self.choice.missing and bool(self.seats or self.changed),
             "starts_ollama": False,
             "why": self._why(),
             "changes": list(self.changes),
@@ -165,7 +167,7 @@ class RentedPlan:
     def _kept_view(self, one: Kept) -> dict[str, Any]:
         return {
             "id": one.node.id,
-            "action": "keep",
+            "action": "change" if one.node.id in {each.node.id for each in self.changed} else "keep",
             "gpu": one.rental.gpu,
             "instance_id": None if one.rental.instance_id is None else str(one.rental.instance_id),
             "price_usd_per_hour": bill.price(one.rental),
@@ -238,14 +240,14 @@ def action_of(
     leaving: Sequence[str],
     others: tuple[str, ...],
     *,
-    of_servers: bool,
+    in_place: bool,
     moved: bool,
 ) -> Action:
-    """What becomes of the whole fleet. `others` are settings that running servers do not have, `of_servers` = not only the gateway."""
+    """What becomes of the whole fleet. `others` are settings that running servers do not have, `in_place` = nodes or links change, too."""
     if leaving:
         return "replace"
     if seats:
         return "extend" if kept else "create"
-    if of_servers:
+    if in_place:
         return "change"
     return "replace_gateway" if moved or others else "keep"

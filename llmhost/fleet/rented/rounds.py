@@ -1,7 +1,7 @@
 """One round of the watch after another: look at market, gateway and clock; tell what must be told, end what is over, set right what is not.
 
-The looking and telling is done here and never waits long. What takes time (draining, verified ends) is done in threads, so that the end of
-one lease does not wait for that of another.
+The telling is done here and never waits long. What takes time (the market's answer, draining, verified ends) is done in threads, so that
+the end of one lease waits neither for a slow market nor for the end of another.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from llmhost.core.errors import LlmhostError
 from llmhost.core.ledger import Ledger
 from llmhost.core.paths import Paths
-from llmhost.core.rentals import Inventory, Rental
-from llmhost.fleet.rented import alerts, bill, budget, idle, inventory_view, memory, tidy, warnings
-from llmhost.fleet.rented.enforce import Place, end_fleet
-from llmhost.fleet.rented.reconcile import reconcile
+from llmhost.fleet.rented import alerts, budget, idle, memory, tidy, warnings
+from llmhost.fleet.rented.ending import Ended
+from llmhost.fleet.rented.enforce import Place, end_fleet, logged
+from llmhost.fleet.rented.market_look import MarketLook
 from llmhost.fleet.rented.surroundings import Heard, hear
-from llmhost.fleet.rented.vanished import why_gone
 from llmhost.fleet.rented.warnings import Look
 from llmhost.fleet.turn import is_taken
 from llmhost.providers.market import Market
@@ -31,9 +29,9 @@ if TYPE_CHECKING:
     from llmhost.core.settings import Settings
 
 log = logging.getLogger("llmhost.watch")
-# Credit moves slowly, and asking for it is another call.
-CREDIT_EVERY_S = 600.0
 LEAST_PAUSE_S = 0.05
+# A market that answers does so within this; what one that is slow says is heard in the next round.
+LOOK_S = 2.0
 
 
 @dataclass(slots=True)
@@ -67,12 +65,10 @@ class Rounds:
     def __init__(self, settings: Settings, paths: Paths, open_market: Callable[[Settings], Market]) -> None:
         self._settings = settings
         self._paths = paths
-        self._open_market = open_market
-        self._market: Market | None = None
+        self._look = MarketLook(settings, paths, open_market)
         self._memory = memory.load(paths)
-        self._trouble: str | None = None
-        self._credit_at: float | None = None
         self._heard = Heard()
+        self._looking = Jobs()
         self.jobs = Jobs()
         self.told = Jobs()
 
@@ -81,15 +77,17 @@ class Rounds:
         with Ledger.open(self._paths.ledger_file) as ledger:
             if self._is_done(ledger):
                 return None
-            self._look_at_market(ledger)
+            self._looking.start("look", self._look_at_market)
+            self._looking.wait(LOOK_S)
             self._heard = hear(self._paths)
+            for alert in self._look.news(ledger, self._heard):
+                self._say(alert)
             looks = self._looks(ledger)
             for look in looks:
                 self._tell(look, ledger)
             over = [look for look in looks if self._end_if_over(look)]
-            busy = is_taken(self._paths) or bool(self.jobs.names())
-            if not busy and not over and self._market is not None and tidy.is_needed(ledger):
-                self.jobs.start("tidy", self._tidy)
+            if not over:
+                self._tidy_if_needed(ledger)
             memory.keep(self._memory, self._paths)
             return self._pause(looks, ledger)
 
@@ -100,44 +98,9 @@ class Rounds:
 
     # ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _look_at_market(self, ledger: Ledger) -> None:
-        """Have the newest list in the ledger; trouble is told when it is another than before, and nothing else waits for it."""
-        before = ledger.rentals.inventory()
-        try:
-            self._market = self._market or self._open_market(self._settings)
-            found = reconcile(self._place(self._market).desk(ledger), at_work=True)
-            self._ask_credit(self._market, ledger)
-        except LlmhostError as error:
-            self._note_trouble(ledger, error)
-            return
-        self._note_trouble(ledger, None)
-        for rental in found.vanished:
-            self._explain(rental, before, ledger)
-        for risen in list(inventory_view.risen(ledger.rentals.inventory(), ledger.rentals.all(open_only=True))):
-            terms = bill.raised(risen.rental, risen.now, _now())
-            ledger.rentals.move(risen.rental.label, risen.rental.state, terms=terms)
-            self._say(warnings.price_alert(risen))
-
-    def _ask_credit(self, market: Market, ledger: Ledger) -> None:
-        if self._credit_at is not None and time.monotonic() < self._credit_at + CREDIT_EVERY_S:
-            return
-        credit = market.account().credit_usd
-        self._credit_at = time.monotonic()
-        ledger.rentals.put_inventory(replace(ledger.rentals.inventory(), credit_usd=credit))
-
-    def _note_trouble(self, ledger: Ledger, error: LlmhostError | None) -> None:
-        text = error.message if error else None
-        if error is not None:
-            ledger.rentals.put_inventory(replace(ledger.rentals.inventory(), trouble=error.message))
-        if text != self._trouble:
-            self._trouble = text
-            log.log(logging.WARNING if text else logging.INFO, text or "the market answers")
-
-    def _explain(self, rental: Rental, before: Inventory, ledger: Ledger) -> None:
-        terms, silent_s = ledger.rentals.terms(rental.fleet), self._heard.silent_s(rental.node_id, _now())
-        why = why_gone(rental, before, terms, silent_s, self._settings.vast_contact_s)
-        ledger.rentals.move(rental.label, "gone", why=why)
-        self._say(warnings.gone_alert(rental.fleet, rental.node_id, why))
+    def _look_at_market(self) -> None:
+        with logged("the market's answer could not be kept"):
+            self._look.look()
 
     def _looks(self, ledger: Ledger) -> list[Look]:
         """Every fleet that has something rented."""
@@ -186,33 +149,31 @@ class Rounds:
         fleet = look.standing.fleet
         if self._memory.first_time(f"ended/{fleet}/{why}/{_period(look)}"):
             self._say(warnings.ended_alert(look, why))
-        if self._market is not None:
-            place = self._place(self._market)
+        place = self._look.place
+        if place is not None:
             self.jobs.start(f"end {fleet}", lambda: self._end(fleet, why, place))
         return True
 
     def _end(self, fleet: str, why: str, place: Place) -> None:
-        try:
+        ended: list[Ended] = []
+        with logged(f"fleet {fleet} could not be ended"):
             ended = end_fleet(fleet, why, place)
-        except LlmhostError as error:
-            log.error("a fleet could not be ended", extra={"fleet": fleet, "code": error.code, "why": error.message})
-            return
         for one in ended:
             facts = {"node": one.rental.node_id, "instance": one.rental.instance_id, "verified": one.verified}
             log.info("ended", extra={"fleet": fleet, "why": why, **facts})
             if one.error is not None and self._memory.first_time(f"still/{one.rental.label}"):
                 self._say(warnings.still_billing_alert(fleet, one.error.message))
 
-    def _tidy(self) -> None:
-        if self._market is None:
-            return
-        try:
-            ended = tidy.tidy(self._place(self._market))
-        except LlmhostError as error:
-            log.warning("what was left could not be set right", extra={"code": error.code, "why": error.message})
-            return
-        for one in ended:
-            log.info("ended", extra={"node": one.rental.node_id, "why": one.rental.why, "verified": one.verified})
+    def _tidy_if_needed(self, ledger: Ledger) -> None:
+        place = self._look.place
+        if place is not None and not is_taken(self._paths) and not self.jobs.names() and tidy.is_needed(ledger):
+            self.jobs.start("tidy", lambda: self._tidy(place))
+
+    def _tidy(self, place: Place) -> None:
+        with logged("what was left could not be set right"):
+            for one in tidy.tidy(place):
+                facts = {"node": one.rental.node_id, "why": one.rental.why, "verified": one.verified}
+                log.info("ended", extra=facts)
 
     def _say(self, alert: alerts.Alert) -> None:
         thread = alerts.tell(alert, self._settings.alert_command)
@@ -231,9 +192,6 @@ class Rounds:
         moments += [moment for look in looks for moment in (look.idle_warns_at, look.idle_ends_at)]
         ahead = [(moment - now).total_seconds() for moment in moments if moment is not None and moment > now]
         return max(LEAST_PAUSE_S, min([pause, *ahead]))
-
-    def _place(self, market: Market) -> Place:
-        return Place(market, self._settings, self._paths)
 
 
 def _period(look: Look) -> str:

@@ -25,6 +25,7 @@ from llmhost.fleet.plan import UpRequest
 from llmhost.fleet.readiness import Wait, prove, ready_deadline
 from llmhost.fleet.rented.access_key import ready_key
 from llmhost.fleet.rented.books import RENTAL
+from llmhost.fleet.rented.change import Changing
 from llmhost.fleet.rented.crew import bring_up
 from llmhost.fleet.rented.desk import RentDesk
 from llmhost.fleet.rented.ending import end
@@ -106,7 +107,7 @@ def _carry_out(plan: RentedPlan, job: Prepared, progress: Progress) -> Result:
         client = stack.enter_context(ensure_supervisor(paths, progress.note, module=SUPERVISOR))
         # The watch comes first: whatever becomes of this process from here on, somebody knows what is rented.
         desk = Desk(ledger, client, settings, paths, token, watch=bool(plan.seats))
-        work = _Work(desk, plan, job.market, progress)
+        work = _Work(desk, plan, job.market, progress, Changing(settings, paths, progress))
         with undone_on_failure(desk, progress, started_here=started_here), work.ended_on_failure():
             outcome = work.carry_out()
         # from here on nothing is undone: it serves
@@ -130,14 +131,17 @@ class _Work:
     plan: RentedPlan
     market: Market
     progress: Progress
+    changing: Changing
 
     def carry_out(self) -> _Outcome:
         self._end_leftovers()
         terms = self._agree()
         records = self._rent(terms) if self.plan.seats else []
+        records += self.changing.make(self.plan.changed) if self.plan.changed else []
         did = self._hold(records)
         changed = bool(records) or bool(self.plan.leaving) or any_change(did)
-        ids = [*(one.node.id for one in self.plan.kept), *(record.id for record in records)]
+        # one that is there already and has a trouble of its own must not cost us the new ones
+        ids = [record.id for record in records] or [one.node.id for one in self.plan.kept]
         proof = self._serve(ids, changed) if self.plan.tunnel else None
         self._mark_ready([*records, *(one.node for one in self.plan.kept)])
         if not changed:
@@ -252,6 +256,7 @@ class _Work:
         except BaseException as why:
             if not isinstance(why, Interrupted) or why.code != UNSETTLED:
                 self._undo(why)
+                self.changing.undo()
             raise
 
     def _undo(self, why: BaseException) -> None:
@@ -266,7 +271,9 @@ class _Work:
             raise billing if isinstance(why, StillBilling) else _beside(billing, why) from why
         self._forget_terms()
         if isinstance(why, StillBilling):
-            raise Unavailable(f"{why.message} By now it is known: nothing of it bills.", hint="llmhost up", code=why.code)
+            raise Unavailable(
+                f"{why.message} By now it is known: nothing of it bills.", hint="llmhost up", code=why.code
+            )
 
     def _rented_here(self) -> list[Rental]:
         """By the nodes' own numbers in the labels: also what nobody had an answer for."""

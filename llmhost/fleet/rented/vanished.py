@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from llmhost.core.rentals import Inventory, Rental, Terms
-from llmhost.fleet.rented import budget
-from llmhost.fleet.rented.inventory_view import ends_at, instances
+from llmhost.core.rentals import Rental, Terms
+from llmhost.fleet.rented import bill, budget
+from llmhost.fleet.rented.inventory_view import ends_at
+from llmhost.providers.market import Instance
 
 # A guard looks every so often, and clocks differ.
 SLACK = timedelta(minutes=2)
@@ -18,23 +19,23 @@ BY_SOMEBODY = "ended by somebody else, or by its host"
 ALL = (BY_HOST, NO_CREDIT, BY_LEASE, BY_SILENCE, BY_SOMEBODY)
 
 
-def why_gone(rental: Rental, before: Inventory, terms: Terms | None, silent_s: float | None, contact_s: float) -> str:
-    """`before` is the last list that may have had it; `silent_s` how long no link to it was up, None = it was until now."""
-    row = next((one for one in instances(before) if one.id == rental.instance_id), None)
-    now = _when(rental, before)
-    host = ends_at(row) if row else None
-    if host is not None and now is not None and now >= host - SLACK:
+def why_gone(
+    rental: Rental,
+    row: Instance | None,
+    terms: Terms | None,
+    credit: float | None,
+    silent_s: float | None,
+    contact_s: float,
+) -> str:
+    """`row` is the last that was seen of it; `silent_s` for how long no link to it was up, None = it was until now, or nobody knows."""
+    at = bill.moment(rental.ended_at) if rental.ended_at else None
+    host, lease = ends_at(row) if row else None, budget.lease_end(terms)
+    if at is not None and host is not None and at >= host - SLACK:
         return BY_HOST
-    lease = budget.lease_end(terms)
-    if lease is not None and now is not None and now >= lease - SLACK:
+    if at is not None and lease is not None and at >= lease - SLACK:
         return BY_LEASE
     if silent_s is not None and silent_s >= contact_s:
         return BY_SILENCE
-    if before.credit_usd is not None and before.credit_usd <= 0:
+    if credit is not None and credit <= 0:
         return NO_CREDIT
     return BY_SOMEBODY
-
-
-def _when(rental: Rental, before: Inventory) -> datetime | None:
-    text = rental.ended_at or before.fetched_at
-    return None if text is None else datetime.fromisoformat(text)

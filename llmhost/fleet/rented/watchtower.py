@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llmhost.core.errors import LlmhostError
@@ -33,17 +32,13 @@ class Sighting:
 class Watchtower:
     """Shared by all threads of this process. Whoever waits first asks for all; a question that failed is no news.
 
-    `trouble` is why the newest question was not answered, None when it was. `on_answer` hears every answer (the ledger's inventory,
-    say), in the thread that asked.
+    `trouble` is why the newest question was not answered, None when it was.
     """
 
-    def __init__(
-        self, market: Market, poll_s: float, on_answer: Callable[[Sequence[Instance]], None] | None = None
-    ) -> None:
+    def __init__(self, market: Market, poll_s: float) -> None:
         self.trouble: LlmhostError | None = None
         self._market = market
         self._poll_s = poll_s
-        self._on_answer = on_answer
         self._changed = threading.Condition()
         self._asking = False
         self._due_at = 0.0
@@ -87,5 +82,3 @@ class Watchtower:
                 if instances is not None:
                     self._newest = Sighting(self._newest.number + 1, time.monotonic(), instances)
                 self._changed.notify_all()
-        if instances is not None and self._on_answer is not None:
-            self._on_answer(instances)

@@ -31,7 +31,7 @@ SETTINGS = {
     "image": "image",
 }
 # Another backend brings its own model, another model its own window and disk.
-_BRINGS = {"backend": ("model", "context", "disk_gb", "gpu"), "model": ("context", "disk_gb")}
+_BRINGS = {"backend": ("model", "context", "disk_gb", "gpu"), "model": ("context", "disk_gb", "backend")}
 
 
 def wish_for(request: UpRequest, settings: Settings, terms: Terms | None, there: int) -> RentWish:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from llmhost.core.ledger import Ledger
 from llmhost.core.rentals import Rental
+from llmhost.fleet.installation import alias_of, installation_id
 from llmhost.fleet.rented.access_key import ready_key
 from llmhost.fleet.rented.boot import BootDesk, Booted, BootFailed, boot
 from llmhost.fleet.rented.watchtower import Watchtower
@@ -28,9 +29,9 @@ QUICK = {
     "vast_pace": 0.01,
     "vast_poll_s": 0.15,
     "vast_settle_s": 0.5,
-    "vast_stall_s": 8.0,
-    "vast_unpack_stall_s": 12.0,
-    "vast_boot_s": 40.0,
+    "vast_stall_s": 30.0,
+    "vast_unpack_stall_s": 40.0,
+    "vast_boot_s": 60.0,
     "vast_ssh_s": 30.0,
     "vast_offline_s": 2.0,
 }
@@ -85,6 +86,10 @@ class Shop:
 
     def stamp(self) -> str:
         return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+    def alias(self, number) -> str:
+        """What the node of the so manieth rental is called where its host key is pinned."""
+        return alias_of(installation_id(self.place.paths), "default", f"n{number}")
 
     def ready_key(self) -> str:
         return ready_key(self.market, self.place.paths, self.told)

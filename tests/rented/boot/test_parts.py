@@ -115,8 +115,7 @@ class Asked:
 
 def test_many_wait_for_one_question():
     market, stop, seen = Asked([Instance(1)]), threading.Event(), []
-    heard: list[int] = []
-    tower = Watchtower(market, 0.2, lambda instances: heard.append(len(instances)))
+    tower = Watchtower(market, 0.2)
 
     def wait() -> None:
         sighting = tower.newest
@@ -130,9 +129,8 @@ def test_many_wait_for_one_question():
     for thread in threads:
         thread.join(60)
     assert len(seen) == 24
-    assert len(market.times) <= 5
+    assert len(market.times) <= 12
     assert all(later - earlier >= 0.2 for earlier, later in zip(market.times, market.times[1:], strict=False))
-    assert heard == [1] * len(market.times)
 
 
 def test_a_question_that_failed_is_no_news():

@@ -70,7 +70,7 @@ def test_another_host_key_than_the_one_in_the_log_is_never_logged_in_to(shop):
 
 
 def test_without_a_line_in_the_log_the_first_key_is_trusted_and_told(shop):
-    shop.use(vast_ssh_s=6.0)
+    shop.use(vast_ssh_s=9.0)
     rental = shop.rent(onstart="true")
     booted = shop.boot(rental)
     assert booted.host_key == "first"
@@ -80,7 +80,7 @@ def test_without_a_line_in_the_log_the_first_key_is_trusted_and_told(shop):
 
 
 def test_logs_that_never_come_do_not_hold_it_up(shop):
-    shop.use(vast_ssh_s=6.0)
+    shop.use(vast_ssh_s=9.0)
     shop.control.set(logs_ready=False)
     assert shop.boot(shop.rent()).host_key == "first"
 
@@ -104,7 +104,7 @@ def test_a_key_the_machine_does_not_know_is_attached_once(shop):
 
 
 def test_nobody_is_ever_let_in(shop):
-    shop.use(vast_ssh_s=4.0)
+    shop.use(vast_ssh_s=7.0)
     shop.control.set(key_lag_s=100_000)
     rental = shop.rent()
     error = shop.fails(rental)

@@ -98,7 +98,9 @@ def terms(**fields):
 
 
 def test_the_budget_is_for_what_was_rented_under_it():
-    before = rental(label="old", created_at=ago(days=2), rented_at=ago(days=2), state="gone", ended_at=ago(days=1), spent_usd=12.0)
+    before = rental(
+        label="old", created_at=ago(days=2), rented_at=ago(days=2), state="gone", ended_at=ago(days=1), spent_usd=12.0
+    )
     kept = rental(label="kept", created_at=ago(hours=3))
     tried = rental(label="tried", created_at=ago(hours=2.4), state="gone", ended_at=ago(hours=2), spent_usd=0.1)
     other = rental(label="other", fleet="work")
@@ -112,7 +114,13 @@ def test_the_budget_is_for_what_was_rented_under_it():
 
 @pytest.mark.parametrize(
     ("limit", "steps", "over"),
-    [(None, (), None), (4.0, (), None), (2.0, (50,), None), (1.25, (50, 80), None), (1.0, (50, 80, 100), "the budget of $1.00 is spent")],
+    [
+        (None, (), None),
+        (4.0, (), None),
+        (2.0, (50,), None),
+        (1.25, (50, 80), None),
+        (1.0, (50, 80, 100), "the budget of $1.00 is spent"),
+    ],
 )
 def test_the_steps_of_a_budget(limit, steps, over):
     standing = budget.standing("default", terms(budget_usd=limit), [rental()], NOW)
@@ -170,7 +178,8 @@ def test_each_warning_once():
 
 
 @pytest.mark.parametrize(
-    ("since", "kinds"), [(timedelta(minutes=20), []), (timedelta(minutes=26), ["idle"]), (timedelta(minutes=31), ["idle"])]
+    ("since", "kinds"),
+    [(timedelta(minutes=20), []), (timedelta(minutes=26), ["idle"]), (timedelta(minutes=31), ["idle"])],
 )
 def test_an_idle_fleet_is_told_of_its_end(since, kinds):
     seen = look(terms={"idle_s": 1800.0}, idle_since=NOW - since)
@@ -223,7 +232,12 @@ def test_who_bills_without_a_fleet():
     )
     listed = Inventory(ago(), tuple(row.as_dict() for row in rows))
     found = inventory_view.orphans(listed, [rental()], MINE)
-    assert [(one["instance_id"], one["ours"]) for one in found] == [("8", True), ("9", True), ("10", False), ("11", False)]
+    assert [(one["instance_id"], one["ours"]) for one in found] == [
+        ("8", True),
+        ("9", True),
+        ("10", False),
+        ("11", False),
+    ]
     unsettled = rental(state="unknown", instance_id=None)
     assert "7" not in [one["instance_id"] for one in inventory_view.orphans(listed, [unsettled], MINE)]
     assert all(not one["ours"] for one in inventory_view.orphans(listed, [rental()], None))
@@ -248,9 +262,8 @@ def test_a_price_that_rose():
     ],
 )
 def test_why_a_machine_went_without_us(row, lease, silent_s, credit, why):
-    before = Inventory(ago(minutes=1), (row.as_dict(),), credit)
     gone = rental(state="gone", ended_at=ago())
-    assert vanished.why_gone(gone, before, terms(lease_ends_at=lease), silent_s, 2700.0) == why
+    assert vanished.why_gone(gone, row, terms(lease_ends_at=lease), credit, silent_s, 2700.0) == why
 
 
 def test_prices_elsewhere_have_a_date_and_a_source():
@@ -259,7 +272,8 @@ def test_prices_elsewhere_have_a_date_and_a_source():
         there = price.input_usd + 10 * price.reused_usd + price.output_usd / 2
         assert one["would_have_cost_usd"] == pytest.approx(there)
         assert one["saved_usd"] == pytest.approx(there - 1.0)
-        assert one["as_of"] and one["source"]
+        assert one["as_of"]
+        assert one["source"]
 
 
 def test_what_an_alert_command_is_told():

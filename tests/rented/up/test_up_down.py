@@ -19,7 +19,10 @@ def test_a_fleet_is_rented_serves_grows_and_is_gone(sandboxed, new_stack):
     assert (node["id"], node["provider"], node["state"]) == ("n1", "vast", "ready")
     assert [node["instance_id"]] == [str(number) for number in stack.billing()]
     assert first["changed"] and first["proof"]["text"]
-    assert first["plan"]["credit_usd"] == 25.0 and first["plan"]["worst_case_usd"] > 4 * first["plan"]["price_usd_per_hour"] * 0.99
+    assert (
+        first["plan"]["credit_usd"] == 25.0
+        and first["plan"]["worst_case_usd"] > 4 * first["plan"]["price_usd_per_hour"] * 0.99
+    )
 
     again = stack.up_vast()
     assert not again["changed"] and again["plan"]["action"] == "keep" and creates(sandboxed) == 1
@@ -29,8 +32,14 @@ def test_a_fleet_is_rented_serves_grows_and_is_gone(sandboxed, new_stack):
     assert [one["id"] for one in grown["nodes"]] == ["n1", "n2"] and creates(sandboxed) == 2
     assert {one["state"] for one in stack.status()["fleet"]["nodes"]} == {"ready"}
     with stack.client() as client:
-        answer = client.post("/v1/messages", json={"max_tokens": 20, "messages": [{"role": "user", "content": "hello"}]})
+        answer = client.post(
+            "/v1/messages", json={"max_tokens": 20, "messages": [{"role": "user", "content": "hello"}]}
+        )
     assert answer.status_code == 200 and answer.headers["x-llmhost-node"] in ("n1", "n2")
+
+    narrower = stack.up_vast("--context", "32768")
+    assert narrower["plan"]["action"] == "change" and creates(sandboxed) == 2
+    assert [one["context"] for one in narrower["nodes"]] == [32768, 32768]
 
     one_less = stack.json("down", "n2")
     assert [row["id"] for row in one_less["destroyed"]] == ["n2"] and len(stack.billing()) == 1
