@@ -3,9 +3,10 @@
 # between `# [NAME` and `# NAME]` that are not wanted, and takes out the comments: 4,000 bytes are all there is (vast facts §0.7). bash,
 # because that is what the marketplace runs it with. No secret is in it, nothing is written outside of the home, and its output, which
 # is the container's log, has markers that llmhost.onstart.phases reads. The part `python` is left out when there is no room for it.
+# Whatever cannot be written (a full disk), the dead-man switch at least must start: so nothing of this ends the script.
 umask 077
 export HOME=${HOME:-~}
-cd || exit
+cd || :
 at=$HOME/$L_DIR
 phase() { echo "LLMHOST-PHASE $*"; }
 phase begun
@@ -22,7 +23,7 @@ grep -qxF -e "$L_KEY" $file || printf '\n%s\n' "$L_KEY" >>$file
 # `boot` is when the guard began to count. `ends` is written once, so that what `extend` makes of it outlives a restart. A restart counts
 # anew only if the operator was here since the last one: else a container that restarts again and again would live for ever, and one that
 # was stopped for a day would end before anybody can reach it.
-cd .llmhost/guard || exit
+cd .llmhost/guard || :
 if [ ! -e boot ]; then
 # [ends
   [ -e ends ] || echo "$L_ENDS" >ends
@@ -86,7 +87,7 @@ guard() {
 set -m
 guard </dev/null 2>/dev/null &
 set +m
-cd || exit
+cd || :
 
 # Of the sshd that answers in this container, and so from no file: there may be keys of another one.
 command -v ssh-keyscan >/dev/null && for _ in {1..30}; do
@@ -133,7 +134,7 @@ early() {
   eval "export $L_SET OLLAMA_NOPRUNE=1 OLLAMA_HOST=127.0.0.1:$((20000 + CONTAINER_ID % 9999))"
   ollama serve &>early.log &
   for _ in {1..30}; do
-    sleep 2
+    sleep 3
     ollama pull "${L_MODEL[@]}" &>/dev/null && phase pulled && break
   done
   kill $!

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 STALL_S = 300
 
 # The lock is the one of install-ollama.sh, marked; a holder that does not get on is no holder any more.
-_SCRIPT = """d=$1; was=; still=0
+SCRIPT = """d=$1; was=; still=0
 while [ -e "$d.lock/onstart" ] && kill -0 "$(cat "$d.lock/pid")" 2>/dev/null; do
   now=$(du -sk "$d" "$d.early" 2>/dev/null | awk '{ s += $1 } END { print s + 0 }')
   echo "progress $((now * 1024)) 0"
@@ -27,5 +27,5 @@ done
 
 def wait(session: Session, directory: str, on_line: Callable[[str], None], timeout_s: float) -> bool:
     """Whether there was one, and it has put a program into `directory`; lines `progress BYTES 0` meanwhile. Raises SshFailure."""
-    command = shlex.join(["/bin/sh", "-c", _SCRIPT, "early", directory, str(STALL_S)])
+    command = shlex.join(["/bin/sh", "-c", SCRIPT, "early", directory, str(STALL_S)])
     return session.run(command, timeout_s=timeout_s, on_line=on_line).code == 0

@@ -14,6 +14,7 @@ from llmhost.core.paths import Paths
 from llmhost.fleet.desired import INSTALLING, OLLAMA, PROXY, is_remote, phase_of
 from llmhost.fleet.logs import LogLine, by_time, follow_logs, line_of, read_logs
 from llmhost.fleet.plan import recorded
+from llmhost.fleet.rented.onstart_log import ONSTART, onstart_logs
 from llmhost.fleet.together import at_once
 from llmhost.fleet.visit import Visits
 
@@ -33,7 +34,13 @@ class LogWish:
 
 
 def read_fleet_logs(settings: Settings, paths: Paths, wish: LogWish) -> tuple[list[LogLine], list[str]]:
-    """The last lines in the order of their times, and a warning for each node that could not be asked. Raises UsageError."""
+    """The last lines in the order of their times, and a warning for each node that could not be asked.
+
+    What the start scripts of rented machines said is asked for only by its name, `onstart`, because the market must be asked. Raises
+    UsageError, AuthenticationNeeded (for `onstart`, without a key).
+    """
+    if wish.source == ONSTART and any(told := onstart_logs(settings, paths, settings.fleet, wish.node, wish.lines)):
+        return told
     nodes = recorded(paths)[0]
     found = read_logs(paths, wish.node, wish.source, wish.lines, [node.id for node in nodes])
     warnings = []

@@ -14,6 +14,8 @@ from llmhost.supervisor.process import alive, birth_of, kill_group
 # Ollama ends the runner it has, which an early one does not have.
 GRACE_S = 5.0
 POLL_S = 0.05
+# How far a file has come is written down when its pull is given up, but not when the server ends: that would be fetched anew.
+NOTED_S = 2.0
 _PID, _STARTED = 0, 21  # fields of proc_pid_stat(5)
 
 
@@ -22,6 +24,7 @@ def end(layout: Layout) -> bool:
     told = layout.folder / "early"
     group = _leader(told)
     if group is not None:
+        _give_up_pull(group)
         for number in (signal.SIGTERM, signal.SIGKILL):
             kill_group(group, number)
             if _gone(group):
@@ -39,6 +42,22 @@ def _leader(told: Path) -> int | None:
     except (OSError, ValueError, IndexError):
         return None
     return pid if alive(pid) and birth_of(pid) == started else None
+
+
+def _give_up_pull(group: int) -> None:
+    pulls = [pid for pid in _members(group) if b"\0pull\0" in _command_line(pid)]
+    for pid in pulls:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    if pulls:
+        time.sleep(NOTED_S)
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _gone(group: int) -> bool:

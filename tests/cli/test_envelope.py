@@ -91,15 +91,15 @@ def test_what_succeeds_is_ok(line, command, keys, envelope):
         ("logs --source nowhere", 2, "logs", "no_such_source"),
         ("logs n7", 2, "logs", "no_such_node"),
         ("logs --follow --source nowhere", 2, "logs", "no_such_source"),
-        ("up", 2, "up", "later"),
-        ("up --provider vast", 2, "up", "later"),
+        ("up", 4, "up", "no_key"),
+        ("up --provider vast", 4, "up", "no_key"),
         ("up --provider moon", 2, "up", "config_invalid"),
         ("up --provider local", 2, "up", "not_confirmed"),
         ("up --provider local --count 2", 2, "up", "later"),
         ("up --provider local --count 0", 2, "up", "usage"),
         ("cache clear --namespace x", 2, "cache clear", "later"),
         ("proxy --model m:1", 5, "proxy", "ollama_missing"),
-        ("up --gpu=RTX_4090", 2, "up", "later"),
+        ("up --gpu=RTX_4090", 4, "up", "no_key"),
         ("up --provider local --backend ollama --yes", 5, "up", "ollama_missing"),
         ("proxy --backend ollama", 5, "proxy", "ollama_missing"),
         ("proxy --socket a --port 1", 2, "proxy", "usage"),
@@ -164,7 +164,7 @@ def test_what_is_wrong_with_names_is_in_the_envelope_too(envelope, monkeypatch):
         assert "did you mean LLMHOST_GATEWAY_PORT?" in warning
 
 
-@pytest.mark.parametrize("line", ["tunnel", "up --gpu=x", "up --provider local --count 2", "cache clear --namespace x"])
+@pytest.mark.parametrize("line", ["tunnel", "up --provider local --count 2", "cache clear --namespace x"])
 def test_what_comes_later_says_what_can_be_done_now(line, envelope):
     _, document = envelope("--json", *line.split())
     (error,) = document["errors"]

@@ -17,9 +17,11 @@ def test_claude_is_answered_by_a_rented_machine(short_tmp: Path):
             said = stack.claude("-p", "@rehearse say from a rented machine").expect()
             assert "from a rented machine" in said.stdout
             seen = stack.status()
-            assert seen["requests"]["errors"] == 0 and seen["fleet"]["nodes"][0]["tunnel"]["state"] == "up"
+            assert seen["requests"]["errors"] == 0
+            assert seen["fleet"]["nodes"][0]["tunnel"]["state"] == "up"
             assert seen["fleet"]["price_usd_per_hour"] == node["price_usd_per_hour"] > 0
             (row,) = stack.down()["destroyed"]
-            assert row["verified"] and stack.billing() == []
+            assert row["verified"]
+            assert stack.billing() == []
         finally:
             stack.remove()

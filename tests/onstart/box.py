@@ -127,9 +127,6 @@ class Box:
         then = time.time() - seconds
         os.utime(self.guard_folder / name, (then, then))
 
-    def touch(self, name):
-        os.utime(self.guard_folder / name)
-
     def how_old(self, name):
         return time.time() - (self.guard_folder / name).stat().st_mtime
 

@@ -14,6 +14,12 @@ from tests.support.marketplace.server import MarketServer
 from tests.support.sshd import make_key
 
 
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory):
+    """Bundles are made once a worker."""
+    return tmp_path_factory.mktemp("bundles")
+
+
 @pytest.fixture
 def open_market(short_tmp):
     """A marketplace whose machines come up in a fraction of a second; `options` are those of `sandboxes`."""

@@ -196,7 +196,7 @@ def models(tmp_path_factory, real):
     return server.folder / "models"
 
 
-def test_the_node_takes_over_what_is_half_pulled(open_market, real, models, short_tmp, log_in):
+def test_the_node_takes_over_what_is_half_pulled(open_market, real, models, bundles, log_in):
     """The real Ollama: the node's own goes on where the early one was ended, and its supervisor watches over it."""
     with DownloadSite(models) as site:
         site.stall = threading.Event()
@@ -207,9 +207,7 @@ def test_the_node_takes_over_what_is_half_pulled(open_market, real, models, shor
         (server_before,) = engines(box)
         wish = Wish("ollama", TOKEN, "n1", model, 4_096, pull=True, ollama_env={"OLLAMA_NOPRUNE": "1"})
         session, shown, done = log_in(box), Shown(), []
-        coming = threading.Thread(
-            target=lambda: done.append(bootstrap(session, FOLDER, wish, shown, short_tmp / "bundles"))
-        )
+        coming = threading.Thread(target=lambda: done.append(bootstrap(session, FOLDER, wish, shown, bundles)))
         coming.start()
         wait_until(lambda: engines(box) and server_before not in engines(box), "the node's own server", 60)
         site.stall.set()

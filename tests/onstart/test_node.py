@@ -12,12 +12,12 @@ from tests.onstart.box import FOLDER
 from tests.support.system import wait_until
 
 
-def test_after_a_restart_of_the_container_the_node_serves_again_and_its_use_counts(rent, log_in, short_tmp):
+def test_after_a_restart_of_the_container_the_node_serves_again_and_its_use_counts(rent, log_in, bundles):
     box = rent(idle_s=3_600).wait_done().wait_guard()
     for name in ("active", "contact"):
         box.age(name, 1_000)
     wish = Wish("rehearsal", TOKEN, "n1", server={"activity_file": ACTIVE})
-    installed = bootstrap(log_in(box), FOLDER, wish, Shown(), short_tmp / "bundles")
+    installed = bootstrap(log_in(box), FOLDER, wish, Shown(), bundles)
     assert box.how_old("active") < 500  # its setting up is a use of it
     assert box.how_old("contact") < 500
     box.age("active", 1_000)

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 
+from llmhost.bootstrap import early_ollama
 from llmhost.core.errors import LlmhostError
 from llmhost.core.ollama_environment import serve_environment
 from llmhost.core.templates import template
@@ -35,17 +36,17 @@ NASTY = (
 )
 
 
-def shellcheck(text):
+def shellcheck(text, shell="bash"):
     checker = program("shellcheck", "install Debian's package shellcheck")
     done = subprocess.run(
-        [checker, "--shell=bash", "-"], input=text, capture_output=True, text=True, timeout=60, check=False
+        [checker, f"--shell={shell}", "-"], input=text, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stdout
 
 
 def scripts():
     engines = (None, OLLAMA, COMMANDS, EarlyOllama("0.24.0"))
-    for engine, ends, idle in itertools.product(engines, (None, 1_800_000_000), (None, 1_800)):
+    for engine, (ends, idle) in zip(engines, itertools.product((None, 1_800_000_000), (None, 1_800)), strict=True):
         yield render(boot(URL, ollama=engine, lease_ends_at=ends, idle_s=idle))
 
 
@@ -53,6 +54,7 @@ def test_shellcheck_has_nothing_to_say():
     shellcheck(template(TEMPLATE))
     for text in scripts():
         shellcheck(text)
+    shellcheck(early_ollama.SCRIPT, "sh")
 
 
 def test_it_fits_with_all_that_can_usually_be_asked():
@@ -118,7 +120,7 @@ def test_the_time_of_a_template_that_knows_no_secret():
     assert not [word for word in ("VAST_API_KEY", "vast_api_key", "token", "password") if word in text]
 
 
-@pytest.mark.parametrize("folder", ["/root/x", "../x", "a/../../x", "", "."])
+@pytest.mark.parametrize("folder", ["/elsewhere/x", "../x", "a/../../x", "", "."])
 def test_a_folder_elsewhere_is_a_mistake(folder):
     with pytest.raises(ValueError, match="below the home"):
         render(boot(URL, node_folder=folder))

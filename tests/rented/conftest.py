@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from llmhost.core.errors import LlmhostError
 from llmhost.core.ledger import Ledger
 from llmhost.fleet.installation import installation_id
+from llmhost.fleet.rented.clock import Clock
 from llmhost.fleet.rented.ending import end, end_orphans
 from llmhost.fleet.rented.reconcile import reconcile
 from llmhost.fleet.rented.timing import RentTiming
@@ -85,6 +87,21 @@ def memory():
 def desk(home, ledger, memory):
     """A desk at the market in memory."""
     return RentDesk(memory, ledger, installation_id(home.paths), QUICK, Told())
+
+
+class Later(Clock):
+    """The time of day in some seconds."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def now(self):
+        return super().now() + timedelta(seconds=self.seconds)
+
+
+def later(desk, seconds):
+    """The desk, so many seconds later."""
+    return replace(desk, clock=Later(seconds))
 
 
 def a_deal(number=1, node_uuid=None, given=None, fleet="default"):

@@ -11,7 +11,7 @@ from llmhost.core.rentals import Rental
 from llmhost.fleet.rented.ending import end
 from llmhost.fleet.rented.not_rented import NotRented
 from llmhost.fleet.rented.transaction import rent
-from tests.rented.conftest import BRIEF, a_deal, end_everything, known, try_rent
+from tests.rented.conftest import BRIEF, a_deal, end_everything, known, later, try_rent
 from tests.rented.memory_market import PRICE, Answer
 
 # What a create can do and say (vast facts §6.1), by name: the answer, and what must come of it while the list works.
@@ -46,8 +46,7 @@ LISTS = {
     "it works": {},
     "it lags": {"lag_s": 0.06},
     "it fails twice": {"lists": ("down", "down")},
-    "rows come twice": {"always_list": "twice"},
-    "it is empty once": {"lists": ("", "empty")},
+    "rows come twice, and not once": {"lists": ("twice", "empty", "twice"), "always_list": "twice"},
 }
 DESTROYS = {
     "it works": {},
@@ -149,23 +148,21 @@ def test_the_list_down_throughout_an_end_is_not_taken_for_its_success(memory, de
     assert memory.billing() == set()
 
 
-def test_a_page_that_was_lost_once_is_no_end(memory, desk):
+@pytest.mark.parametrize("ending", ["lie", "fail"])
+@pytest.mark.parametrize("lists", [("empty",), ("", "empty"), ("down", "empty"), ("empty", "", "empty")])
+def test_a_page_that_was_lost_is_no_end(memory, desk, ending, lists):
     rental = rent(a_deal(), desk)
-    memory.ends.append("lie")
-    memory.lists.append("empty")
-    ended = end([rental], replace(desk, timing=BRIEF), "asked")[0]
-    assert ended.verified
+    memory.ends.append(ending)
+    memory.lists.extend(lists)
+    desk = later(replace(desk, timing=replace(desk.timing, verify_s=1.5)), 3600)
+    assert end([rental], desk, "asked")[0].verified
     assert memory.billing() == set()
 
 
 def test_a_machine_that_is_not_listed_yet_is_not_gone(memory, desk):
-    memory.lag_s = 0.4
-    desk = replace(desk, timing=replace(desk.timing, settle_s=1.0, verify_s=3.0))
-    memory.answers.append(Answer())
     rental = rent(a_deal(), desk)
-    memory.lag_s, memory.ends = 0.0, memory.ends
     memory.ends.append("lie")
     memory.lists.extend(["empty"] * 4)
-    ended = end([rental], desk, "asked")[0]
-    assert ended.verified
+    desk = replace(desk, timing=replace(desk.timing, settle_s=1.0, verify_s=3.0))
+    assert end([rental], desk, "asked")[0].verified
     assert memory.billing() == set()

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
 from llmhost.core.errors import AuthenticationNeeded, Unavailable
 from llmhost.core.rentals import Rental
-from llmhost.fleet.rented.clock import Clock
 from llmhost.fleet.rented.ending import end, end_orphan
 from llmhost.fleet.rented.ownership import new_label
 from llmhost.fleet.rented.reconcile import reconcile
 from llmhost.fleet.rented.transaction import rent
 from llmhost.providers.market import Instance
-from tests.rented.conftest import BRIEF, a_deal, end_everything, try_rent
+from tests.rented.conftest import BRIEF, a_deal, end_everything, later, try_rent
 from tests.rented.memory_market import Answer
-
-
-class Later(Clock):
-    def __init__(self, seconds):
-        self.seconds = seconds
-
-    def now(self):
-        return super().now() + timedelta(seconds=self.seconds)
-
-
-def later(desk, seconds):
-    return replace(desk, clock=Later(seconds))
 
 
 def attempt(desk, state="intent", uuid="a1b2c3d4e5f6", **fields):

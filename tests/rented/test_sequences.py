@@ -106,6 +106,7 @@ class Renting(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="llmh-"))
         self.market = CrashingMarket()
         self.market.clock = MadeUpClock()
+        self.nodes = 0
         self.foreign = set()
         self.lost = set()  # what the ledger need not know: another one's, and what came back from the dead
         self.ledger = Ledger.open(self.folder / "ledger.sqlite3")
@@ -146,15 +147,24 @@ class Renting(RuleBasedStateMachine):
         self.market.lists, self.market.ends = deque(listing), deque(ending)
         self.command(self._rent, crash, after)
 
+    @rule(hours=st.sampled_from([0.0, 0.01, 1.0]))
+    def rent_undisturbed(self, hours):
+        """So that there is something to end, and it is not always fresh."""
+        self.market.heal()
+        self.command(self._rent, -1, False)
+        self.market.clock.passed += hours * 3600
+
     def _rent(self):
-        outcome = try_rent(a_deal(), self.desk)
+        self.nodes += 1
+        outcome = try_rent(a_deal(node_uuid=f"{self.nodes:012x}"), self.desk)
         if not isinstance(outcome, LlmhostError):
             assert outcome.instance_id in self.market.billing()
 
+    @precondition(lambda self: self.ledger.rentals.all(open_only=True))
     @rule(listing=lists, ending=ends, crash=crashes, after=st.booleans(), data=st.data())
     def end(self, listing, ending, crash, after, data):
         rows = self.ledger.rentals.all(open_only=True)
-        chosen = data.draw(st.lists(st.sampled_from(rows), min_size=1, unique_by=lambda row: row.label)) if rows else []
+        chosen = data.draw(st.lists(st.sampled_from(rows), min_size=1, unique_by=lambda row: row.label))
         self.market.heal()
         self.market.lists, self.market.ends = deque(listing), deque(ending)
         self.command(lambda: self._end(chosen), crash, after)
@@ -218,7 +228,7 @@ def test_no_sequence_forgets_a_machine():
     run_state_machine_as_test(
         Renting,
         settings=settings(
-            max_examples=200,
+            max_examples=50,
             stateful_step_count=15,
             derandomize=True,
             database=None,

@@ -18,8 +18,9 @@ from llmhost.backends.base import BackendHealth, Call, ModelInfo, PrefixReuse
 from llmhost.backends.http import Upstream
 from llmhost.backends.ollama import catalog
 from llmhost.backends.ollama.codec_chat import ChatCodec
+from llmhost.backends.ollama.drafts import first_guess
 from llmhost.backends.ollama.hall import Hall
-from llmhost.backends.ollama.one_model import OneModel, first_guess
+from llmhost.backends.ollama.one_model import OneModel
 from llmhost.backends.ollama.pace import Pace
 from llmhost.backends.ollama.shelf import Shelf
 from llmhost.core.server_config import BackendConfig, Timing
@@ -54,7 +55,7 @@ class OllamaBackend:
         self._work: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        await self._main.start()
+        self._main.begin()
         self._keep(asyncio.create_task(self._shelf.watch(self._pace.poll_s)))
 
     async def aclose(self) -> None:
@@ -113,8 +114,8 @@ class OllamaBackend:
 
     async def _named(self, name: str) -> OneModel:
         """Raises ApiError 404 for what is not installed, and what the main model raises while Ollama is not there."""
-        if not self._shelf.known:
-            await self._main.once_ready()  # which Ollama has to be there for
+        if not self._shelf.known or self._main.name is None:
+            await self._main.once_ready()  # for which Ollama has to be there, and to have a model
         known = self._known(name)
         found = await self.look_up(name)
         if found is None:

@@ -19,7 +19,8 @@ from llmhost.backends.ollama import catalog
 from llmhost.backends.ollama.codec import LoadedModel
 from llmhost.backends.ollama.failures import gone
 from llmhost.backends.ollama.hall import Hall
-from llmhost.backends.ollama.listing import entry_of, is_named, loaded_model, tag_of, weights_of
+from llmhost.backends.ollama.listing import entry_of, is_named, loaded_model, weights_of
+from llmhost.backends.ollama.server import UNLOAD_S, ModelMissing, Server
 from llmhost.core.server_config import BackendConfig
 from llmhost.messages.errors import ApiError, model_unknown, overloaded, unavailable
 
@@ -30,15 +31,9 @@ RETRY_S = 1.0
 LOOK_S = 5.0  # an answer that takes longer is a miss
 MISSES = 3  # looks without an answer in time after which Ollama counts as gone
 GRACE_S = 20.0  # an Ollama started together with us needs a while before it answers
-UNLOAD_S = 30.0
 UNLOAD_POLL_S = 0.1
-LOAD_TIMEOUT_S = 900.0  # 19 GB from a slow disk
 HOLD_S = 60.0
 LOADING_RETRY_S = 10.0
-
-
-class ModelMissing(Exception):
-    """Ollama has not got the model that is to be served."""
 
 
 class Engine:
@@ -66,7 +61,7 @@ class Engine:
         self.health = BackendHealth(
             "starting", f"waiting for Ollama at {upstream.base}", {"ollama": "starting"}, retry_after=2
         )
-        self._upstream = upstream
+        self._server = Server(upstream, look_s)
         self._config = config
         self._on_reload = on_reload
         self._on_lost = on_lost
@@ -78,7 +73,6 @@ class Engine:
         self._ask_again_at = 0.0
         self._missed = 0
         self._poll_s = poll_s
-        self._look_s = look_s
         self._hold_s = hold_s
         self._weights: list[Any] = []
         self._unwanted: str | None = None  # the model that is to be unloaded before it is loaded again
@@ -116,7 +110,7 @@ class Engine:
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 # Not Ollama, or one of a later shape: the watch must outlive it, or nobody would ever look again.
                 log.exception("ollama's answer was not understood")
-                reason = f"what answers at {self._upstream.base} does not speak Ollama's API ({error})"
+                reason = f"what answers at {self._server.upstream.base} does not speak Ollama's API ({error})"
                 self._fail(reason, unavailable(reason, LOADING_RETRY_S), "failed")
             except UpstreamError as error:
                 pause = min(RETRY_S, self._poll_s) if error.status is None else self._poll_s
@@ -183,7 +177,7 @@ class Engine:
         self._wake.clear()
 
     async def _look(self) -> None:
-        running = await self._running()
+        running = await self._server.running()
         self._reached, self._missed = True, 0
         if self._unwanted is not None and not await self._unload(self._unwanted):
             self._starting(
@@ -213,11 +207,7 @@ class Engine:
 
     async def _unload(self, name: str) -> bool:
         """Whether the model is gone. Ollama unloads it once no request is left, also one that waits for a slot that is never given back."""
-        try:
-            await self._upstream.json("POST", "/api/generate", {"model": name, "keep_alive": 0}, timeout=UNLOAD_S)
-        except UpstreamError as error:
-            if error.status is None:
-                raise
+        await self._server.unload(name)
         deadline = asyncio.get_running_loop().time() + UNLOAD_S
         while await self._is_listed(name):
             if asyncio.get_running_loop().time() > deadline:
@@ -228,29 +218,15 @@ class Engine:
 
     async def _is_listed(self, name: str) -> bool:
         try:
-            return self._entry(await self._running() or [], name) is not None
+            return self._entry(await self._server.running() or [], name) is not None
         except UpstreamError as error:
             if error.status is None:
                 raise
             return True  # 0.24.0 stumbles over a model that it is unloading at this moment
 
-    async def _running(self) -> list[dict[str, Any]] | None:
-        """What `/api/ps` lists; None where the server has no such route."""
-        answer = await self._optional("/api/ps")
-        models = answer.get("models") if isinstance(answer, dict) else None
-        return None if answer is None else [model for model in models or () if isinstance(model, dict)]
-
-    async def _optional(self, path: str) -> Any:
-        """An answer that servers which merely speak Ollama's chat (a router, a test double) may lack: None then."""
-        try:
-            return await self._upstream.json("GET", path, timeout=self._look_s)
-        except UpstreamError as error:
-            if error.status in (404, 405, 501):
-                return None
-            raise
-
     async def _load(self) -> None:
-        name, tag, show = await self._choose()
+        before = self._known.name if self.away and self._known else None
+        name, tag, show = await self._server.choose(self._config.model, before)
         self._weights, self.blob = weights_of(tag), catalog.modelfile_line(show, "from")
         longest = catalog.longest_context(show)
         context = self._config.context
@@ -258,13 +234,13 @@ class Engine:
         self._loading(name)
         async with self._hall.loading(self):
             self._on_reload()
-            await self._load_into_memory(name, num_ctx)
-            running = await self._running()
+            await self._server.load(name, num_ctx, self._config.keep_alive)
+            running = await self._server.running()
             self._hall.saw(self, running)
             entry = self._entry(running or [], name) or {}
-            version = (await self._optional("/api/version") or {}).get("version")
+            version = await self._server.version()
             window = entry.get("context_length") or num_ctx or longest or 4_096
-            self._ready(loaded_model(name, tag, show, window, num_ctx, self._config.keep_alive, str(version or "")))
+            self._ready(loaded_model(name, tag, show, window, num_ctx, self._config.keep_alive, version))
 
     def _entry(self, running: list[dict[str, Any]], name: str | None = None) -> dict[str, Any] | None:
         """This model among those in memory; never another of ours, which has weights of its own."""
@@ -275,36 +251,6 @@ class Engine:
         return entry_of(
             [one for one in running if not any(is_named(one, other) for other in theirs)], wanted, self._weights
         )
-
-    async def _choose(self) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """Name, entry of `/api/tags` and `/api/show` of the model to serve. Raises ModelMissing."""
-        answer = await self._upstream.json("GET", "/api/tags")
-        models = [model for model in answer.get("models") or () if isinstance(model, dict)]
-        usable = []
-        for name in catalog.candidates(models, self._config.model):
-            show = await self._upstream.json("POST", "/api/show", {"model": name})
-            able = catalog.capabilities(show)
-            if "tools" in able or self._config.model:
-                return name, tag_of(models, name), show
-            if "completion" in able:
-                usable.append((name, tag_of(models, name), show))
-        if usable:
-            return usable[0]
-        raise ModelMissing(
-            f"Ollama has no model {self._config.model}" if self._config.model else "Ollama has no model that can chat"
-        )
-
-    async def _load_into_memory(self, name: str, num_ctx: int | None) -> None:
-        """An empty chat loads a model; with the very options of later requests, or the first of those would load it again."""
-        options = {} if num_ctx is None else {"num_ctx": num_ctx}
-        body = {
-            "model": name,
-            "messages": [],
-            "stream": False,
-            "keep_alive": self._config.keep_alive,
-            "options": options,
-        }
-        await self._upstream.json("POST", "/api/chat", body, timeout=LOAD_TIMEOUT_S)
 
     def _starting(self, detail: str) -> None:
         self._set(BackendHealth("starting", detail, {"ollama": "ok"}, retry_after=LOADING_RETRY_S), None)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -14,43 +13,20 @@ import orjson
 from llmhost.backends.base import BackendHealth, Call, ModelInfo, PrefixReuse
 from llmhost.backends.http import Response, Upstream, UpstreamError, error_text
 from llmhost.backends.ollama.care import Asked, CalledBack, Care
-from llmhost.backends.ollama.codec import Codec, Decoder, Encoded, LoadedModel, Outcome
+from llmhost.backends.ollama.codec import Codec, Decoder, Outcome
 from llmhost.backends.ollama.codec_chat import ChatCodec
+from llmhost.backends.ollama.drafts import Built, Drafts, first_guess
 from llmhost.backends.ollama.engine import Engine
 from llmhost.backends.ollama.failures import api_error, gone, unfinished
 from llmhost.backends.ollama.gate import Gate
 from llmhost.backends.ollama.hall import Hall
 from llmhost.backends.ollama.pace import Pace
-from llmhost.backends.ollama.prefixes import FIRST_GUESS, PrefixBook
+from llmhost.backends.ollama.prefixes import PrefixBook
 from llmhost.backends.ollama.served import model_info, stop_reason
 from llmhost.core.server_config import BackendConfig
 from llmhost.messages.documents import PdfShelf
 from llmhost.messages.errors import ApiError, prompt_too_long
-from llmhost.messages.prompt import Prompt
-from llmhost.messages.prompt_build import build_prompt
-from llmhost.messages.prompt_tools import canonical_json
 from llmhost.messages.writer import usage
-
-# Kept between `estimate` and `generate` of the same request.
-BUILT_KEPT = 8
-BUILT_MAX_BYTES = 2_000_000
-
-
-def first_guess(body: dict[str, Any]) -> int:
-    """Tokens of a prompt for a model of which nothing is known yet."""
-    parts = (body.get("system"), body.get("tools"), body["messages"])
-    return round(sum(len(canonical_json(part)) for part in parts if part) * FIRST_GUESS)
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A request ready to be sent, for one loaded model."""
-
-    body: dict[str, Any]
-    model: LoadedModel
-    prompt: Prompt
-    encoded: Encoded
-    stream: bool
 
 
 class OneModel:
@@ -80,16 +56,12 @@ class OneModel:
         self._codec: Codec = ChatCodec()
         self._gate = Gate()
         self._parallel = config.parallel
-        self._pdfs = pdfs
-        self._built: OrderedDict[int, Built] = OrderedDict()
+        self._drafts = Drafts(self._codec, self._book, pdfs)
         self._watch: asyncio.Task[None] | None = None
 
     async def once_ready(self) -> None:
         """Returns when it is loaded. Raises ApiError as a request would."""
         await self._engine.model()
-
-    async def start(self) -> None:
-        self.begin()
 
     def begin(self) -> None:
         """Watch, and check, in the background."""
@@ -127,20 +99,14 @@ class OneModel:
 
     def estimate(self, body: dict[str, Any]) -> int:
         current = self._engine.current
-        if current is None:
-            return first_guess(body)
-        built = self._build(body, current)
-        if len(built.encoded.body) <= BUILT_MAX_BYTES:
-            self._built[id(body)] = built
-        while len(self._built) > BUILT_KEPT:
-            self._built.popitem(last=False)
-        return self._book.estimate(built.encoded)
+        return self._drafts.estimate(body, current) if current else first_guess(body)
 
     async def count_tokens(self, body: dict[str, Any]) -> tuple[int, bool]:
         """Exact for a prompt that Ollama has counted; it has no endpoint that counts without reading, so else an estimate."""
-        if self._engine.loaded is None:
+        loaded = self._engine.loaded
+        if loaded is None:
             return self.estimate(body), False
-        built = await self._prepared(body)
+        built = await self._drafts.prepared(body, loaded)
         counted = self._book.counted(built.encoded)
         return (self._book.estimate(built.encoded), False) if counted is None else (counted, True)
 
@@ -179,38 +145,10 @@ class OneModel:
         return self._care.certain and built.model is self._engine.loaded
 
     async def _accepted(self, call: Call) -> Built:
-        built = await self._prepared(call.body)
+        built = await self._drafts.prepared(call.body, await self._engine.model())
         call.served = model_info(built.model, self._codec.name).identity
         self._refuse_overflow(built)
         return built
-
-    async def _prepared(self, body: dict[str, Any]) -> Built:
-        loaded = await self._engine.model()
-        built = self._built.pop(id(body), None)
-        if built is None or built.body is not body or built.model is not loaded:
-            built = self._build(body, loaded)
-        read: dict[str, str] = {}
-
-        def text_of(data: str) -> str | None:
-            # what this request has read stays with it: the shelf may have to make room meanwhile
-            if data not in read and (known := self._pdfs.get(data)) is not None:
-                read[data] = known
-            return read.get(data)
-
-        while built.prompt.unread:
-            for data in built.prompt.unread:
-                read[data] = await asyncio.to_thread(self._pdfs.read, data)
-            built = self._build(body, loaded, text_of)
-        return built
-
-    def _build(
-        self, body: dict[str, Any], model: LoadedModel, read_pdf: Callable[[str], str | None] | None = None
-    ) -> Built:
-        prompt = build_prompt(body, vision=model.vision, thinking=model.thinking, read_pdf=read_pdf or self._pdfs.get)
-        # Whoever takes the answer whole needs no line per token; only an answer that we may have to cut short must be watched growing.
-        stream = body.get("stream") is True or bool(prompt.stop) or not prompt.tool_choice.parallel
-        encoded = self._book.known(self._codec.encode(prompt, model, stream=stream))
-        return Built(body, model, prompt, encoded, stream)
 
     def _refuse_overflow(self, built: Built) -> None:
         """Only what is certain: a wrong refusal would make Claude Code compact for nothing. Ollama itself refuses the rest."""

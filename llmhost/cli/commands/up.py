@@ -207,7 +207,6 @@ SPEC = Spec(
     (
         "llmhost up                                 # an RTX 4090 for four hours at most",
         "llmhost up --gpu H100 --lease 8h --budget 20 --dry-run",
-        "llmhost up --provider local --backend rehearsal --yes     # no model: proves the way",
         "llmhost up --provider ssh --host me@gpu.example --identity ~/.ssh/id_ed25519",
     ),
     view,

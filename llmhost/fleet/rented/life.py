@@ -71,8 +71,8 @@ class Life:
         if seen is None:
             self._check_silence()
             return
-        gap_s = seen.at - self.sighting.at
-        if self.sighting.number and gap_s > GAP_POLLS * self.desk.settings.vast_poll_s:
+        gap_s = seen.at - self._heard_at
+        if gap_s > GAP_POLLS * self.desk.settings.vast_poll_s:
             self.story = self.story.without(gap_s)
         self.sighting, self._heard_at = seen, time.monotonic()
         instance = seen.of(self.rental.instance_id)

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from llmhost.core.settings import Settings
 
 
-# How much dearer the machine may be that takes a failed one's place, by the hour; `up` shows it before it asks.
-SPARE_RATIO = 1.5
+# How much dearer by the hour the machine may be that takes a failed one's place: by half, or by so much. `up` shows it before it asks.
+SPARE_RATIO, SPARE_USD = 1.5, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +227,8 @@ class _Maker:
         free = [one for one in found.chosen if one.offer.machine_id not in busy]
         if len(free) < seats:
             raise _too_few(len(free), seats)
-        most = SPARE_RATIO * max(one.offer.price_usd_per_hour for one in free[:seats])
+        dearest = max(one.offer.price_usd_per_hour for one in free[:seats])
+        most = max(SPARE_RATIO * dearest, dearest + SPARE_USD)
         spares = [one for one in free[seats:] if one.offer.price_usd_per_hour <= most]
         return tuple(free[:seats] + spares[: seats * (self.settings.vast_attempts - 1)])
 

@@ -76,7 +76,12 @@ def api_url(settings: Settings) -> str:
 
 def _early(offer: MarketOffer, fit: Fit, model: str | None, settings: Settings) -> EarlyOllama:
     env: Mapping[str, str] = serve_environment(
-        _ANY_ADDRESS, fit.context, has_gpu=True, memory_mb=offer.memory_mb or None, wished=fit.env
+        _ANY_ADDRESS,
+        fit.context,
+        has_gpu=True,
+        vram_mb=offer.vram_mb,
+        memory_mb=offer.memory_mb or None,
+        wished=fit.env,
     )
     return EarlyOllama(ollama.VERSION, model, env, settings.ollama_install)
 

@@ -18,35 +18,44 @@ def test_a_fleet_is_rented_serves_grows_and_is_gone(sandboxed, new_stack):
     (node,) = first["nodes"]
     assert (node["id"], node["provider"], node["state"]) == ("n1", "vast", "ready")
     assert [node["instance_id"]] == [str(number) for number in stack.billing()]
-    assert first["changed"] and first["proof"]["text"]
-    assert (
-        first["plan"]["credit_usd"] == 25.0
-        and first["plan"]["worst_case_usd"] > 4 * first["plan"]["price_usd_per_hour"] * 0.99
-    )
+    assert first["changed"]
+    assert first["proof"]["text"]
+    assert first["plan"]["credit_usd"] == 25.0
+    assert first["plan"]["worst_case_usd"] > 4 * first["plan"]["price_usd_per_hour"] * 0.99
 
     again = stack.up_vast()
-    assert not again["changed"] and again["plan"]["action"] == "keep" and creates(sandboxed) == 1
+    assert not again["changed"]
+    assert again["plan"]["action"] == "keep"
+    assert creates(sandboxed) == 1
     assert again["plan"]["budget_usd"] == 5.0  # as it was asked for before
 
     grown = stack.up_vast("--count", "2")
-    assert [one["id"] for one in grown["nodes"]] == ["n1", "n2"] and creates(sandboxed) == 2
+    assert [one["id"] for one in grown["nodes"]] == ["n1", "n2"]
+    assert creates(sandboxed) == 2
     assert {one["state"] for one in stack.status()["fleet"]["nodes"]} == {"ready"}
     with stack.client() as client:
         answer = client.post(
             "/v1/messages", json={"max_tokens": 20, "messages": [{"role": "user", "content": "hello"}]}
         )
-    assert answer.status_code == 200 and answer.headers["x-llmhost-node"] in ("n1", "n2")
+    assert answer.status_code == 200
+    assert answer.headers["x-llmhost-node"] in ("n1", "n2")
+    assert "LLMHOST-PHASE" in stack.llmhost("logs", "n1", "--source", "onstart").expect().stdout
 
     narrower = stack.up_vast("--context", "32768")
-    assert narrower["plan"]["action"] == "change" and creates(sandboxed) == 2
+    assert narrower["plan"]["action"] == "change"
+    assert creates(sandboxed) == 2
     assert [one["context"] for one in narrower["nodes"]] == [32768, 32768]
 
     one_less = stack.json("down", "n2")
-    assert [row["id"] for row in one_less["destroyed"]] == ["n2"] and len(stack.billing()) == 1
+    assert [row["id"] for row in one_less["destroyed"]] == ["n2"]
+    assert len(stack.billing()) == 1
     ended = stack.down()
     (row,) = ended["destroyed"]
-    assert row["verified"] and row["instance_id"] == node["instance_id"] and row["spent_usd"] > 0
-    assert stack.billing() == [] and ended["still_billing"] == []
+    assert row["verified"]
+    assert row["instance_id"] == node["instance_id"]
+    assert row["spent_usd"] > 0
+    assert stack.billing() == []
+    assert ended["still_billing"] == []
     assert stack.leftovers() == {"processes": {}, "sockets": [], "locks": []}
 
 
@@ -55,7 +64,9 @@ def test_a_machine_that_is_no_good_is_ended_before_the_next_is_rented(sandboxed,
     stack = new_stack(sandboxed)
     data = stack.up_vast()
     bad, good = sandboxed.control.instances()
-    assert not bad.alive and good.alive and bad.offer.machine_id != good.offer.machine_id
+    assert not bad.alive
+    assert good.alive
+    assert bad.offer.machine_id != good.offer.machine_id
     order = [(each.method, each.route) for each in sandboxed.control.requests() if each.route in ("create", "destroy")]
     assert [route for _, route in order][:3] == ["create", "destroy", "create"]
     assert [node["instance_id"] for node in data["nodes"]] == [str(good.id)]
@@ -64,25 +75,32 @@ def test_a_machine_that_is_no_good_is_ended_before_the_next_is_rented(sandboxed,
 def test_a_dry_run_buys_nothing_and_writes_no_ledger(paper, new_stack):
     stack = new_stack(paper)
     plan = stack.json("up", "--gpu", "RTX_4090", "--dry-run")["plan"]
-    assert plan["offers"][0]["gpu"] == "RTX 4090" and plan["model"] == "qwen3-coder:30b"
+    assert plan["offers"][0]["gpu"] == "RTX 4090"
+    assert plan["model"] == "qwen3-coder:30b"
     assert plan["price_usd_per_hour"] == plan["offers"][0]["price_usd_per_hour"]
-    assert plan["onstart"].startswith("#!") and len(plan["onstart"]) <= 4000 and paper.key not in json.dumps(plan)
-    assert stack.billing() == [] and not (stack.state_dir / "ledger.sqlite3").exists()
+    assert plan["onstart"].startswith("#!")
+    assert len(plan["onstart"]) <= 4000
+    assert paper.key not in json.dumps(plan)
+    assert stack.billing() == []
+    assert not (stack.state_dir / "ledger.sqlite3").exists()
     text = stack.llmhost("up", "--gpu", "RTX_4090", "--lease", "none", "--dry-run").expect().stdout
-    assert "no lease" in text and "nothing was started" in text
+    assert "no lease" in text
+    assert "nothing was started" in text
 
 
 def test_without_a_key_nothing_is_asked(paper, new_stack):
     stack = new_stack(paper, VAST_API_KEY="")
     done = stack.llmhost("--json", "up", "--yes").expect(4)
-    assert done.json["errors"][0]["code"] == "no_key" and paper.control.requests() == []
+    assert done.json["errors"][0]["code"] == "no_key"
+    assert paper.control.requests() == []
     assert stack.llmhost("down").expect().stdout.strip() == "nothing was running"
 
 
 def test_too_little_credit_is_refused_before_money_is_spent(paper, new_stack):
     paper.market.account.credit = 0.2
     done = new_stack(paper).llmhost("--json", "up", "--yes").expect(3)
-    assert done.json["errors"][0]["code"] == "insufficient_credit" and creates(paper) == 0
+    assert done.json["errors"][0]["code"] == "insufficient_credit"
+    assert creates(paper) == 0
 
 
 def test_options_of_rented_machines_mean_nothing_elsewhere(paper, new_stack):

@@ -22,7 +22,7 @@ def begin(stack, *args: str) -> subprocess.Popen:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_until(lambda: stack.billing(), "something is rented", 30)
+    wait_until(stack.billing, "something is rented", 30)
     return up
 
 
@@ -48,7 +48,8 @@ def test_down_ends_what_a_killed_up_rented(ledger, paper, new_stack):
         (stack.state_dir / "ledger.sqlite3").write_bytes(b"no ledger at all " * 500)
     done = stack.llmhost("--json", "down")
     assert done.exit_code == (1 if ledger == "damaged" else 0), done.stderr
-    assert stack.billing() == [] and [row["verified"] for row in done.json["data"]["destroyed"]] == [True]
+    assert stack.billing() == []
+    assert [row["verified"] for row in done.json["data"]["destroyed"]] == [True]
     assert stack.leftovers()["processes"] == {}
 
 
@@ -63,7 +64,8 @@ def test_down_without_the_key_says_what_bills(paper, new_stack):
     assert done.json["data"]["still_billing"][0]["instance_id"] in (str(number), None)
     assert "VAST_API_KEY" in done.json["errors"][0]["hint"]
     stack.env["VAST_API_KEY"] = paper.key
-    assert stack.down()["destroyed"][0]["verified"] and stack.billing() == []
+    assert stack.down()["destroyed"][0]["verified"]
+    assert stack.billing() == []
 
 
 def test_a_market_that_cannot_be_reached_is_asked_by_the_watch_later(paper, new_stack):
@@ -73,7 +75,8 @@ def test_a_market_that_cannot_be_reached_is_asked_by_the_watch_later(paper, new_
     up.wait()
     paper.pause()
     done = stack.llmhost("--json", "down").expect(6)
-    assert done.json["data"]["still_billing"] and "goes on trying" in done.json["errors"][0]["message"]
+    assert done.json["data"]["still_billing"]
+    assert "goes on trying" in done.json["errors"][0]["message"]
     paper.start()
     wait_until(lambda: not stack.billing(), "nothing bills", 30)
     wait_until(lambda: stack.leftovers()["processes"] == {}, "nothing runs", 30)
@@ -92,4 +95,5 @@ def test_an_account_that_may_rent_no_more_ends_all_of_it(paper, new_stack):
     stack = new_stack(paper)
     done = stack.llmhost("--json", "up", "--backend", "rehearsal", "--yes", "--count", "2").expect(3)
     assert done.json["errors"][0]["code"] == "insufficient_credit"
-    assert stack.billing() == [] and stack.leftovers()["processes"] == {}
+    assert stack.billing() == []
+    assert stack.leftovers()["processes"] == {}
