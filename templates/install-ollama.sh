@@ -24,12 +24,19 @@ command -v curl >/dev/null || fail 41 "curl is not installed"
 
 url_of() { printf '%s/ollama-linux-%s.%s?version=%s' "$site" "$arch" "$1" "$OLLAMA_VERSION"; }
 head_of() { curl --fail --silent --show-error --head --location --connect-timeout 20 --max-time 60 "$(url_of "$1")"; }
-can_unzstd() { command -v zstd >/dev/null || "$LLMHOST_PYTHON" -I -c 'import compression.zstd' 2>/dev/null; }
+# The node's own packages (LLMHOST_LIB) have zstd for a Python that has not.
+py_zstd='import sys
+sys.path.append(sys.argv[1])
+try:
+    from compression import zstd
+except ImportError:
+    from backports import zstd'
+can_unzstd() { command -v zstd >/dev/null || "$LLMHOST_PYTHON" -I -c "$py_zstd" "${LLMHOST_LIB:-}" 2>/dev/null; }
 unzstd() {
   if command -v zstd >/dev/null; then zstd -dc; else
-    "$LLMHOST_PYTHON" -I -c 'import shutil, sys
-from compression import zstd
-shutil.copyfileobj(zstd.open(sys.stdin.buffer), sys.stdout.buffer)'
+    "$LLMHOST_PYTHON" -I -c "$py_zstd
+import shutil
+shutil.copyfileobj(zstd.open(sys.stdin.buffer), sys.stdout.buffer)" "${LLMHOST_LIB:-}"
   fi
 }
 
@@ -84,4 +91,4 @@ if [ "$status" != 0 ] || [ ! -x "$draft/bin/ollama" ]; then
   rm -rf "$draft" "$part"
   fail 45 "the archive cannot be unpacked (tar: $status)"
 fi
-rm -rf "$dir" && mv "$draft" "$dir" && rm -f "$part" "$part.of" || fail 45 "cannot put Ollama into $dir"
+if ! { rm -rf "$dir" && mv "$draft" "$dir" && rm -f "$part" "$part.of"; }; then fail 45 "cannot put Ollama into $dir"; fi

@@ -67,8 +67,8 @@ def install(
 ) -> str:
     """Run the install command (None = the built-in one) on the node; the path of the program.
 
-    It gets OLLAMA_VERSION, LLMHOST_OLLAMA_DIR (where to put it), LLMHOST_PYTHON and, for the built-in one, LLMHOST_OLLAMA_SITE. An
-    installation that a rented machine began by itself is waited for instead.
+    It gets OLLAMA_VERSION, LLMHOST_OLLAMA_DIR (where to put it), LLMHOST_PYTHON, LLMHOST_LIB (the node's packages) and, for the built-in
+    one, LLMHOST_OLLAMA_SITE. An installation that a rented machine began by itself is waited for instead.
     Raises LlmhostError (`disk_full`, `no_curl`, `no_zstd`, `unsupported_platform`, `ollama_install_failed`), Unavailable (`node_offline`),
     SshFailure.
     """
@@ -83,6 +83,7 @@ def install(
         "OLLAMA_VERSION": VERSION,
         "LLMHOST_OLLAMA_DIR": directory,
         "LLMHOST_PYTHON": machine.python,
+        "LLMHOST_LIB": f"{folder}/current/lib",
         "LLMHOST_OLLAMA_SITE": site,
         "LC_ALL": "C",  # what goes wrong is read
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from llmhost.core.errors import LlmhostError
 # What `proxy`, `cache`, `backends` and `messages` import; a test compares it with the project's own list.
 SERVER_TOWER = (
     *("fastapi", "uvicorn", "uvloop", "httptools", "aiohttp", "orjson", "redis", "prometheus-client", "pypdf"),
+    "backports.zstd",
 )
+# Compiled packages whose content is in Python's own library from some version on: there are no wheels for that one.
+OWN_FROM = {"backports-zstd": (3, 14)}
 # Sources of compiled modules, and what says how and where a package was installed rather than what it is.
 _LEFT_OUT = (".pyc", ".pyx", ".pxd", ".pyi", ".c", ".h")
 _INSTALLERS = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json", "uv_build.json"})
@@ -23,10 +27,15 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def wanted_on(name: str, python: tuple[int, ...]) -> bool:
+    """Whether a Python of this version (major, minor) needs the package."""
+    return python < OWN_FROM.get(normal(name), (99,))
+
+
 def closure() -> list[importlib.metadata.Distribution]:
     """The installed distributions that the server tower needs, sorted by name. Raises LlmhostError (`package_missing`)."""
     found: dict[str, importlib.metadata.Distribution] = {}
-    waiting = [(name, True) for name in SERVER_TOWER]
+    waiting = [(name, wanted_on(name, sys.version_info[:2])) for name in SERVER_TOWER]
     while waiting:
         name, needed = waiting.pop()
         if normal(name) in found:

@@ -23,7 +23,7 @@ LAST_LINES = 3
 def fetch(machine: Machine, lock_text: str, folder: Path) -> list[Path]:
     """The wheels, in `folder`. Raises LlmhostError (`no_pip`, `unsupported_platform`, `packages_not_found`), Unavailable."""
     lock = folder / LOCK
-    lock.write_text(lock_text)
+    lock.write_text(_wanted_of(lock_text, machine))
     wheels = folder / "wheels"
     argv = [*pip_command(), *download_arguments(machine, lock, wheels)]
     done = subprocess.run(
@@ -32,6 +32,13 @@ def fetch(machine: Machine, lock_text: str, folder: Path) -> list[Path]:
     if done.returncode != 0:
         raise _failed(machine, done.stdout + done.stderr)
     return sorted(wheels.glob("*.whl"))
+
+
+def _wanted_of(lock_text: str, machine: Machine) -> str:
+    """The lock file without what the node's Python has in its own library, of which there are no wheels for it."""
+    python = tuple(int(part) for part in machine.python_version.split(".")[:2])
+    entries = re.split(r"(?m)^(?=[A-Za-z0-9])", lock_text)
+    return "".join(entry for entry in entries if packages.wanted_on(entry.partition("==")[0].strip(), python))
 
 
 def download_arguments(machine: Machine, lock: Path, wheels: Path) -> list[str]:

@@ -72,7 +72,7 @@ def _look(settings: Settings, paths: Paths) -> dict[str, Any] | Check:
 
 def _all_elsewhere(seen: dict[str, Any]) -> bool:
     nodes = seen["fleet"]["nodes"]
-    return bool(nodes) and all(node["provider"] != LOCAL for node in nodes)
+    return bool(nodes) and all(node.get("provider") != LOCAL for node in nodes)
 
 
 def _is_silent(seen: dict[str, Any] | Check) -> bool:
@@ -122,7 +122,7 @@ def _node(node: dict[str, Any]) -> Check:
 
 
 def _remedy(node: dict[str, Any]) -> str:
-    if node["provider"] == VAST:
+    if node.get("provider") == VAST:
         return RENTED_MODEL
     return REMOTE_MODEL if node["tunnel"] else UP
 

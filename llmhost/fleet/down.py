@@ -277,7 +277,7 @@ def _complain(result: Result, errors: list[LlmhostError]) -> None:
 def _ended(node: NodeRecord, departure: Departure | None, left: list[int]) -> dict[str, Any]:
     verified = not left and (departure is None or departure.error is None)
     kept = list(departure.kept) if departure else []
-    return {**ended_row(node.id, None, verified=verified), "kept": kept}
+    return {"id": node.id, "instance_id": None, "spent_usd": 0.0, "verified": verified, "kept": kept}
 
 
 def _data(destroyed: list[dict[str, Any]], still_billing: list[Any]) -> dict[str, Any]:

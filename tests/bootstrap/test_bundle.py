@@ -94,7 +94,7 @@ def test_the_servers_packages_are_those_the_project_lists():
     listed = tomllib.loads(text)["project"]["dependencies"]
     after = text[text.index("# server tower") :]
     tower = [line for line in listed if f'"{line}"' in after]
-    assert sorted(re.match(r"[\w-]+", line)[0] for line in tower) == sorted(packages.SERVER_TOWER)
+    assert sorted(re.match(r"[\w.-]+", line)[0] for line in tower) == sorted(packages.SERVER_TOWER)
 
 
 def test_the_nodes_lock_file_is_the_projects():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.bootstrap import ollama
+from llmhost.bootstrap import ollama, packages
 from llmhost.bootstrap.machine import Machine, inspect
 from llmhost.core.errors import LlmhostError, Unavailable
 from tests.backends.ollama.scripts import SCRIPTS
@@ -349,3 +349,21 @@ def test_too_little_space_for_it_is_told_before(place, site):
     with pytest.raises(LlmhostError) as failed:
         ollama.install(place.session(), small, "/nowhere", Shown())
     assert (failed.value.code, "4096 MB, and 900 MB" in failed.value.message) == ("disk_full", True)
+
+
+def test_without_the_program_zstd_the_nodes_own_packages_unpack(make_place, site, stand_in, short_tmp):
+    site.publish(short_tmp, stand_in, "tar.zst", ARCH)
+    path = poor_path(short_tmp / "bin")
+    (path / "python3").symlink_to(Path(sys.executable).resolve())
+    for tool in ("curl", "uname", "dirname", "tr", "sed", "tail", "tar", "gzip", "sleep"):
+        if found := shutil.which(tool):
+            (path / tool).symlink_to(Path(found).resolve())
+    place = make_place(environment={"PATH": str(path)})
+    lib = Path(place.home) / "node" / "current" / "lib" / "backports"
+    lib.mkdir(parents=True)
+    for distribution in packages.closure():
+        for name, file in packages.files_of(distribution):
+            if name.startswith("backports/"):
+                (lib.parent / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, lib.parent / name)
+    assert install(place, site) == f"{place.home}/node/ollama/bin/ollama"

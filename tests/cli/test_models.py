@@ -142,6 +142,23 @@ def test_what_the_card_cannot_hold_is_not_even_asked_for(stack, ollama):
     assert ollama.asked.count("/api/pull") == asked
 
 
+@pytest.mark.parametrize(
+    ("named", "told", "window"), [("second:8b", "second:8b", "32768"), ("opus", "main:8b", "65536")]
+)
+def test_a_whole_session_of_claude_gets_the_model_that_is_named(stack, ollama, named, told, window):
+    """Its side traffic too: else two models would take turns."""
+    ollama.models["second:8b"] = Model("second:8b", max_context=32_768)
+    wait_until(lambda: ask(stack, "second:8b")[0] == 200, "it to be offered", 20)
+    program = stack.root / "claude"
+    program.write_text(
+        '#!/bin/sh\necho "$ANTHROPIC_MODEL $ANTHROPIC_DEFAULT_HAIKU_MODEL $CLAUDE_CODE_MAX_CONTEXT_TOKENS"\n'
+    )
+    program.chmod(0o755)
+    shown = stack.claude("--model", named, LLMHOST_CLAUDE_BIN=str(program)).expect().stdout
+    assert shown.split() == [told, told, window]
+    del ollama.models["second:8b"]
+
+
 def test_another_main_model_in_place(stack, ollama):
     """The one that was served may go then."""
     ollama.models["second:8b"] = Model("second:8b", says="from second")

@@ -137,12 +137,6 @@ def test_the_plan_has_the_contracts_keys_and_touches_nothing(place):
     assert not place.paths.state_dir.exists()
 
 
-def test_a_provider_of_a_later_release_says_so(place):
-    with pytest.raises(UsageError) as failure:
-        make_plan(UpRequest(provider="vast"), place.settings(), place.paths)
-    assert failure.value.hint == "llmhost up --provider local"
-
-
 def test_a_second_fleet_is_refused_with_the_way_out(fleet):
     with pytest.raises(UsageError) as failure:
         make_plan(UpRequest(fleet="other"), fleet.settings(), fleet.paths)

@@ -181,7 +181,7 @@ def _remote(session: Session, settings: Settings, request: UpRequest, dry_run: b
 
 
 def _rented(session: Session, settings: Settings, request: UpRequest, dry_run: bool) -> Result:
-    from llmhost.fleet.rented.up import prepare
+    from llmhost.fleet.rented.prepare import prepare
 
     with session.progress() as progress:
         job = prepare(request, settings, session.paths, progress, dry=dry_run)

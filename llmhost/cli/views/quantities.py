@@ -62,8 +62,8 @@ def clock(time: str | None) -> str:
 
 
 def moment(time: str | None) -> str:
-    """The local date and time of an RFC 3339 one: `21 Nov 18:30`."""
+    """The local date and time of an RFC 3339 one: `21 Nov 18:30`; another text as it is."""
     try:
         return f"{datetime.fromisoformat(time).astimezone():%d %b %H:%M}" if time else UNKNOWN
     except ValueError:
-        return UNKNOWN
+        return str(time)

@@ -58,8 +58,7 @@ def node_row(node: dict[str, Any]) -> tuple[str, ...]:
     health = " ".join(f"{name}:{state}" for name, state in node["health"].items() if state not in (None, "unknown"))
     machine = " ".join(filter(None, (node.get("host"), node["instance_id"], node["gpu"]))) or node["provider"]
     speed = UNKNOWN if node["tokens_per_second"] is None else f"{node['tokens_per_second']:.0f} tok/s"
-    spent = f", {dollars(node['spent_usd'])}" if node["spent_usd"] else ""
-    price = f"{dollars(node['price_usd_per_hour'])}/h{spent}"
+    price = f"{dollars(node['price_usd_per_hour'])}/h"
     return (
         node["id"],
         node["state"],

@@ -83,7 +83,7 @@ def plan_view(plan: dict[str, Any]) -> Iterable[RenderableType]:
 
 def does(plan: dict[str, Any]) -> str:
     """What becomes of what is there, in a phrase."""
-    if plan["provider"] == VAST:
+    if plan.get("provider") == VAST:
         return _does_rented(plan)
     words = OVER_SSH if plan.get("nodes") else ACTIONS
     leaving = ", ".join(plan.get("leaving") or ())

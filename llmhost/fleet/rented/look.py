@@ -5,15 +5,15 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from llmhost.core.errors import NothingSuitable
-from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
+from llmhost.core.ledger import GatewayRecord, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
-from llmhost.core.rentals import MachineNote, Rental, Terms
+from llmhost.core.rentals import Rental, Terms
 from llmhost.fleet.desired import VAST, phase_of
 from llmhost.fleet.hosts import free_ids
 from llmhost.fleet.installation import alias_of, installation_id
@@ -28,13 +28,11 @@ from llmhost.fleet.plan import (
 )
 from llmhost.fleet.rented.books import RENTAL
 from llmhost.fleet.rented.change import Change, change_for
-from llmhost.fleet.rented.desk import RentDesk
 from llmhost.fleet.rented.leave import still_billing
 from llmhost.fleet.rented.order import order_for
 from llmhost.fleet.rented.plan import Kept, Money, RentedPlan, Seat, action_of, check_credit
-from llmhost.fleet.rented.reconcile import Reconciled, reconcile
 from llmhost.fleet.rented.request import RentWish
-from llmhost.fleet.rented.timing import RentTiming
+from llmhost.fleet.rented.seen import Seen, glance, look
 from llmhost.fleet.rented.wishes import sources_of, terms_for, wish_for
 from llmhost.fleet.turn import is_taken
 from llmhost.providers.base import BackendChoice
@@ -48,52 +46,6 @@ if TYPE_CHECKING:
 
 # How much dearer by the hour the machine may be that takes a failed one's place: by half, or by so much. `up` shows it before it asks.
 SPARE_RATIO, SPARE_USD = 1.5, 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What ledger and market say. `found` None = the market was not asked; `at_work` = another `up` or `down` goes on."""
-
-    nodes: list[NodeRecord]
-    gateway: GatewayRecord | None
-    rentals: list[Rental]
-    terms: Terms | None = None
-    machines: dict[int, MachineNote] = field(default_factory=dict)
-    credit_usd: float | None = None
-    found: Reconciled | None = None
-    at_work: bool = False
-
-    @property
-    def mark(self) -> tuple[Any, ...]:
-        """Equal as long as nothing was rented, ended or brought up."""
-        nodes = sorted((node.id, node.provider, node.model or "", phase_of(node) or "") for node in self.nodes)
-        open_ones = sorted((rental.label, rental.state) for rental in self.rentals if rental.is_open)
-        return (*nodes, *open_ones)
-
-
-def look(fleet: str, settings: Settings, paths: Paths, market: Market, progress: Progress, *, at_work: bool) -> Seen:
-    """Reconcile, then read the ledger. Raises Unavailable, AuthenticationNeeded, LlmhostError, Interrupted."""
-    paths.create()
-    progress.phase("market", f"asking {market.name} what is rented")
-    with Ledger.open(paths.ledger_file) as ledger:
-        desk = RentDesk(market, ledger, installation_id(paths), RentTiming.of(settings), progress)
-        found = reconcile(desk, at_work=at_work)
-        return replace(_read(ledger, fleet), found=found, at_work=at_work)
-
-
-def glance(fleet: str, paths: Paths) -> Seen:
-    """What the ledger says; nothing is asked, and nothing written."""
-    ledger = Ledger.open_existing(paths.ledger_file)
-    if ledger is None:
-        return Seen([], None, [])
-    with ledger:
-        return _read(ledger, fleet)
-
-
-def _read(ledger: Ledger, fleet: str) -> Seen:
-    rentals = ledger.rentals
-    credit = rentals.inventory().credit_usd
-    return Seen(ledger.nodes(), ledger.gateway(), rentals.all(), rentals.terms(fleet), rentals.machines(), credit)
 
 
 def make_rented_plan(
@@ -168,7 +120,7 @@ class _Maker:
             changed=changed,
             sources=self._sources(wish, inherited) | {"port": port_source},
             changes=changes,
-            notes=(*self._notes(leftovers), *notes, *(found.notes if found else ())),
+            notes=(*self._notes(leftovers), *self._too_many(kept), *notes, *(found.notes if found else ())),
         )
         check_credit(plan)
         return replace(plan, onstart=self._onstart(plan)) if seats else plan
@@ -267,6 +219,14 @@ class _Maker:
         ]
         notes += [_of_orphan(orphan.instance) for orphan in (self.seen.found.orphans if self.seen.found else ())]
         return notes
+
+    def _too_many(self, kept: Sequence[Kept]) -> list[str]:
+        """Nothing that serves is ended because a smaller number was named."""
+        if self.request.count is None or self.request.count >= len(kept):
+            return []
+        return [
+            f"{len(kept)} nodes are there, and {self.request.count} asked for; to let one go: llmhost down {kept[-1].node.id}"
+        ]
 
     def _onstart(self, plan: RentedPlan) -> str:
         first = plan.taken[0].offer

@@ -22,6 +22,7 @@ TURNS = 3
 LONGEST_WAIT_S = 60.0
 # By how much the market may round what was agreed.
 TOLERANCE = 1.01
+_WAITING = "interrupted: waiting until it is known what was rented; Ctrl-C again gives that up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,9 @@ def rent(deal: Deal, desk: RentDesk) -> Rental:
     outcome is written down; threads need `deferred` around them in the main thread.
     """
     with deferred(lambda: desk.progress.note(_WAITING)) as interrupts:
-        for turn in range(1, TURNS + 1):
+        turn = 0
+        while True:
+            turn += 1
             try:
                 return _attempt(deal, desk, interrupts)
             except NotRented as error:
@@ -57,10 +60,6 @@ def rent(deal: Deal, desk: RentDesk) -> Rental:
                 if error.reason != "rate_limited" or turn == TURNS or wait > LONGEST_WAIT_S:
                     raise
             _wait(wait, desk, interrupts)
-        raise AssertionError("unreachable")
-
-
-_WAITING = "interrupted: waiting until it is known what was rented; Ctrl-C again gives that up"
 
 
 def _wait(seconds: float, desk: RentDesk, interrupts: Interrupts) -> None:

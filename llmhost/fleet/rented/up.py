@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from llmhost.fleet.commit import Desk, any_change, gateway_token, hold, send, un
 from llmhost.fleet.desired import DRAINING, SUPERVISOR, in_phase
 from llmhost.fleet.installation import installation_id
 from llmhost.fleet.node_progress import Board
-from llmhost.fleet.plan import UpRequest
 from llmhost.fleet.readiness import Wait, prove, ready_deadline
 from llmhost.fleet.rented.access_key import ready_key
 from llmhost.fleet.rented.books import RENTAL
@@ -30,76 +29,27 @@ from llmhost.fleet.rented.crew import bring_up
 from llmhost.fleet.rented.desk import RentDesk
 from llmhost.fleet.rented.ending import end
 from llmhost.fleet.rented.interrupts import deferred
-from llmhost.fleet.rented.leave import still_billing
-from llmhost.fleet.rented.look import glance, look, make_rented_plan, plan_of
+from llmhost.fleet.rented.leave import SILENT_PART, still_billing
 from llmhost.fleet.rented.ownership import label_of_row, parse
-from llmhost.fleet.rented.plan import RentedPlan, check_dearer
+from llmhost.fleet.rented.plan import RentedPlan
 from llmhost.fleet.rented.timing import RentTiming
 from llmhost.fleet.rented.watchtower import Watchtower
 from llmhost.fleet.rented.wishes import begun_now
 from llmhost.fleet.rented.work import Pool, Site, fill
 from llmhost.fleet.status import status
 from llmhost.fleet.succession import replaced
-from llmhost.fleet.turn import my_turn
 from llmhost.fleet.visit import Visits
 from llmhost.providers.market import Market
 from llmhost.supervisor.launch import ensure_supervisor, is_running
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings
-    from llmhost.fleet.rented.look import Seen
 
-# Offers that were looked for longer ago may be gone, or dearer.
-FRESH_S = 60.0
 UNSETTLED = "interrupted_unsettled"
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A plan that was made without the turn, so that a prompt left open blocks nobody."""
-
-    plan: RentedPlan
-    request: UpRequest
-    settings: Settings
-    paths: Paths
-    market: Market
-    seen: Seen
-
-    def carry_out(self, progress: Progress) -> Result:
-        """Do it, or what is left to do of it by now.
-
-        `data` as that of every `up`. Raises NothingSuitable (`price_rose`) when the fleet or the offers changed meanwhile and it would
-        cost more than was shown, NotRented, BootFailed, NotReady, StillBilling (exit 6) when something this call rented may still bill,
-        Interrupted, LlmhostError. Everything else that was rented here is ended by then, verified.
-        """
-        with my_turn(self.paths, progress):
-            plan = self._still_right(progress)
-            return _carry_out(plan, self, progress)
-
-    def _still_right(self, progress: Progress) -> RentedPlan:
-        """The plan, or the same wish thought over when ledger or offers may be others by now."""
-        plan = self.plan
-        changed = self.seen.at_work or glance(plan.fleet, self.paths).mark != self.seen.mark
-        stale = bool(plan.seats) and time.time() - plan.made_at > FRESH_S
-        if not changed and not stale:
-            return plan
-        seen = look(plan.fleet, self.settings, self.paths, self.market, progress, at_work=False)
-        again = plan_of(seen, self.request, self.settings, self.paths, self.market, progress)
-        check_dearer(plan, again)
-        return again
-
-
-def prepare(request: UpRequest, settings: Settings, paths: Paths, progress: Progress, *, dry: bool = False) -> Prepared:
-    """Look at ledger and market, and plan. Raises AuthenticationNeeded (`no_key`) at once, and as `make_rented_plan` does."""
-    from llmhost.providers.vast.market import open_market
-
-    market = open_market(settings)
-    plan, seen = make_rented_plan(request, settings, paths, market, progress, dry=dry)
-    return Prepared(plan, request, settings, paths, market, seen)
-
-
-def _carry_out(plan: RentedPlan, job: Prepared, progress: Progress) -> Result:
-    settings, paths = job.settings, job.paths
+def up_rented(plan: RentedPlan, settings: Settings, paths: Paths, market: Market, progress: Progress) -> Result:
+    """Carry out a plan. The turn must be ours. `data` as that of every `up`; raises as Prepared.carry_out."""
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger.open(paths.ledger_file))
         token = gateway_token(paths)
@@ -107,7 +57,7 @@ def _carry_out(plan: RentedPlan, job: Prepared, progress: Progress) -> Result:
         client = stack.enter_context(ensure_supervisor(paths, progress.note, module=SUPERVISOR))
         # The watch comes first: whatever becomes of this process from here on, somebody knows what is rented.
         desk = Desk(ledger, client, settings, paths, token, watch=bool(plan.seats))
-        work = _Work(desk, plan, job.market, progress, Changing(settings, paths, progress))
+        work = _Work(desk, plan, market, progress, Changing(settings, paths, progress))
         with undone_on_failure(desk, progress, started_here=started_here), work.ended_on_failure():
             outcome = work.carry_out()
         # from here on nothing is undone: it serves
@@ -266,7 +216,8 @@ class _Work:
             return
         self.progress.phase("destroy", f"ending what was rented: {', '.join(one.node_id for one in mine)}")
         try:
-            self._end(mine, why.code if isinstance(why, LlmhostError) else "interrupted")
+            code = why.code if isinstance(why, LlmhostError) else "interrupted"
+            self._end(mine, code, silent=isinstance(why, StillBilling))
         except StillBilling as billing:
             raise billing if isinstance(why, StillBilling) else _beside(billing, why) from why
         self._forget_terms()
@@ -290,10 +241,11 @@ class _Work:
         if not rentals.all(self.plan.fleet, open_only=True):
             rentals.forget_terms(self.plan.fleet)
 
-    def _end(self, rentals: Sequence[Rental], why: str) -> None:
-        """Raises StillBilling, with everything that may bill."""
+    def _end(self, rentals: Sequence[Rental], why: str, *, silent: bool = False) -> None:
+        """Raises StillBilling, with everything that may bill. `silent` = the market did not answer for long already."""
         desk = self.desk
         timing = RentTiming.of(desk.settings)
+        timing = replace(timing, verify_s=timing.verify_s * SILENT_PART) if silent else timing
         with deferred(self._tell_interrupted):
             place = RentDesk(self.market, desk.ledger, installation_id(desk.paths), timing, self.progress)
             ended = end(rentals, place, why)

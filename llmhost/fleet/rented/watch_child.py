@@ -61,6 +61,7 @@ def _watch(rounds: Rounds, settings: Settings, paths: Paths, closing: threading.
                 pause = due
         except LlmhostError as error:
             log.error(error.message, extra={"code": error.code})
+            pause = min(pause, settings.vast_poll_s)  # most likely a ledger that others were writing
     rounds.jobs.wait(FAREWELL_S)
 
 

@@ -90,6 +90,19 @@ def test_the_watch_ends_what_a_killed_up_left(paper, new_stack):
     wait_until(lambda: not stack.billing(), "nothing bills", 30)
 
 
+def test_the_next_up_ends_what_a_killed_one_left_and_serves(sandboxed, new_stack):
+    sandboxed.control.plan("never_leaves_loading")
+    stack = new_stack(sandboxed, **LATER)
+    up = begin(stack)
+    up.kill()
+    up.wait()
+    data = stack.up_vast()
+    left, good = sandboxed.control.instances()
+    assert not left.alive
+    assert [node["instance_id"] for node in data["nodes"]] == [str(good.id)]
+    assert stack.billing() == [good.id]
+
+
 def test_an_account_that_may_rent_no_more_ends_all_of_it(paper, new_stack):
     paper.control.fault("refuse", "PUT", "/asks/", skip=1, count=9, code="insufficient_credit")
     stack = new_stack(paper)
