@@ -8,11 +8,22 @@ from llmhost.core import secrets
 from llmhost.core.paths import Paths
 
 ID_SHOWN = 8
+RENTED_MARK = "has-rented"
 
 
 def installation_id(paths: Paths) -> str:
     """32 hexadecimal digits, made once and kept beside the configuration. Raises LlmhostError (`state_unwritable`)."""
     return secrets.read_or_create(paths.installation_id_file, uuid.uuid4().hex)
+
+
+def has_rented(paths: Paths) -> bool:
+    """Whether anything was ever rented from here, as far as is known beside the ledger, which may have been lost."""
+    return (paths.config_dir / RENTED_MARK).exists()
+
+
+def remember_renting(paths: Paths) -> None:
+    """Remember it, before anything is rented. Raises LlmhostError (`state_unwritable`)."""
+    secrets.read_or_create(paths.config_dir / RENTED_MARK, "vast")
 
 
 def alias_of(installation: str, fleet: str, node_id: str) -> str:

@@ -13,6 +13,7 @@ from llmhost.core.ledger import Ledger
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.rentals import Rental
+from llmhost.fleet.installation import has_rented
 from llmhost.fleet.rented import bill
 from llmhost.fleet.rented.desk import RentDesk
 from llmhost.fleet.rented.ownership import label_of_row, parse
@@ -62,14 +63,16 @@ class Parting:
 def must_ask(ledger: Ledger | None, scope: Scope, settings: Settings, paths: Paths) -> bool:
     """Whether the market has anything to do with it. `ledger` None = there is none that can be read.
 
-    Who never rented never waits for the network: without a key nothing can have been rented from here, and with a ledger it would say so.
+    Who never rented never waits for the network: a ledger says so, or the mark beside the installation's id, in case the ledger was lost and
+    is a new one.
     """
     from llmhost.providers.vast.key import find_key
 
     known = ledger.rentals.all() if ledger else []
     if any(rental.is_open and scope.has(rental) for rental in known):
         return True
-    if scope.names or (ledger is not None and not known) or secrets.read(paths.installation_id_file) is None:
+    never = ledger is not None and not known and not has_rented(paths)
+    if scope.names or never or secrets.read(paths.installation_id_file) is None:
         return False
     return find_key(settings, None) is not None
 

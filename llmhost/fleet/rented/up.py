@@ -19,7 +19,7 @@ from llmhost.core.rentals import Rental, Terms
 from llmhost.core.result import Result
 from llmhost.fleet.commit import Desk, any_change, gateway_token, hold, send, undone_on_failure
 from llmhost.fleet.desired import DRAINING, SUPERVISOR, in_phase
-from llmhost.fleet.installation import installation_id
+from llmhost.fleet.installation import installation_id, remember_renting
 from llmhost.fleet.node_progress import Board
 from llmhost.fleet.readiness import Wait, prove, ready_deadline
 from llmhost.fleet.rented.access_key import ready_key
@@ -116,6 +116,7 @@ class _Work:
     def _rent(self, terms: Terms) -> list[NodeRecord]:
         """Every seat at once. One that fails ends all: what was asked for is all of it."""
         desk, plan = self.desk, self.plan
+        remember_renting(desk.paths)
         send(desk, desk.ledger.nodes(), desk.ledger.gateway(), keep=True)
         stop, seats = threading.Event(), list(zip(plan.seats, plan.taken, strict=True))
         board = Board(self.progress)

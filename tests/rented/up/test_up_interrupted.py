@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 
 import pytest
 
-from tests.support.system import wait_until
-
-LATER = {"LLMHOST_VAST_WATCH_S": "600"}  # so that the watch does not do what a test wants to see another do
+from llmhost.core.ledger import Ledger
+from tests.support.system import processes_touching, wait_until
 
 
 def begin(stack, *args: str) -> subprocess.Popen:
@@ -26,6 +27,16 @@ def begin(stack, *args: str) -> subprocess.Popen:
     return up
 
 
+def power_cut(stack, up: subprocess.Popen) -> int:
+    """Everything of the installation is gone at once, the watch too; the id of what bills."""
+    for pid in [up.pid, *processes_touching(stack.root)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    up.wait()
+    (number,) = stack.billing()
+    return number
+
+
 def test_ctrl_c_ends_what_was_rented(paper, new_stack):
     stack = new_stack(paper)
     up = begin(stack, "--count", "2")
@@ -35,16 +46,16 @@ def test_ctrl_c_ends_what_was_rented(paper, new_stack):
     assert stack.leftovers() == {"processes": {}, "sockets": [], "locks": []}
 
 
-@pytest.mark.parametrize("ledger", ["there", "deleted", "damaged"])
-def test_down_ends_what_a_killed_up_rented(ledger, paper, new_stack):
-    stack = new_stack(paper, **LATER)
-    up = begin(stack)
-    up.kill()
-    up.wait()
-    if ledger == "deleted":
+@pytest.mark.parametrize("ledger", ["there", "deleted", "new", "damaged"])
+def test_down_ends_what_a_dead_up_rented(ledger, paper, new_stack):
+    stack = new_stack(paper)
+    power_cut(stack, begin(stack))
+    if ledger in ("deleted", "new"):
         for file in stack.state_dir.glob("ledger.sqlite3*"):
             file.unlink()
-    elif ledger == "damaged":
+    if ledger == "new":
+        Ledger.open(stack.state_dir / "ledger.sqlite3").close()
+    if ledger == "damaged":
         (stack.state_dir / "ledger.sqlite3").write_bytes(b"no ledger at all " * 500)
     done = stack.llmhost("--json", "down")
     assert done.exit_code == (1 if ledger == "damaged" else 0), done.stderr
@@ -54,11 +65,8 @@ def test_down_ends_what_a_killed_up_rented(ledger, paper, new_stack):
 
 
 def test_down_without_the_key_says_what_bills(paper, new_stack):
-    stack = new_stack(paper, **LATER)
-    up = begin(stack)
-    up.kill()
-    up.wait()
-    (number,) = stack.billing()
+    stack = new_stack(paper)
+    number = power_cut(stack, begin(stack))
     stack.env["VAST_API_KEY"] = ""
     done = stack.llmhost("--json", "down").expect(6)
     assert done.json["data"]["still_billing"][0]["instance_id"] in (str(number), None)
@@ -70,9 +78,7 @@ def test_down_without_the_key_says_what_bills(paper, new_stack):
 
 def test_a_market_that_cannot_be_reached_is_asked_by_the_watch_later(paper, new_stack):
     stack = new_stack(paper, LLMHOST_VAST_VERIFY_S="3")
-    up = begin(stack)
-    up.kill()
-    up.wait()
+    power_cut(stack, begin(stack))
     paper.pause()
     done = stack.llmhost("--json", "down").expect(6)
     assert done.json["data"]["still_billing"]
@@ -90,12 +96,10 @@ def test_the_watch_ends_what_a_killed_up_left(paper, new_stack):
     wait_until(lambda: not stack.billing(), "nothing bills", 30)
 
 
-def test_the_next_up_ends_what_a_killed_one_left_and_serves(sandboxed, new_stack):
+def test_the_next_up_ends_what_a_dead_one_left_and_serves(sandboxed, new_stack):
     sandboxed.control.plan("never_leaves_loading")
-    stack = new_stack(sandboxed, **LATER)
-    up = begin(stack)
-    up.kill()
-    up.wait()
+    stack = new_stack(sandboxed)
+    power_cut(stack, begin(stack))
     data = stack.up_vast()
     left, good = sandboxed.control.instances()
     assert not left.alive
