@@ -19,6 +19,8 @@ ENDS = f"{GUARD}/ends"  # the hard end, in seconds since 1970; absent = none
 STATE = f"{GUARD}/state"  # the switch's last word
 
 EVERY_S = 1.0
+# A machine's own end comes so much later than the lease's, at which the watch lets answers under way finish, and then ends it.
+AFTER_LEASE_S = 60
 
 
 class Touch:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmhost.core import durations
 from llmhost.core.errors import LlmhostError, NotReady, Unavailable
-from llmhost.core.guard_files import ENDS, GUARD
+from llmhost.core.guard_files import AFTER_LEASE_S, ENDS, GUARD
 from llmhost.core.ledger import Ledger, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
@@ -49,11 +49,11 @@ def extend(settings: Settings, paths: Paths, length: str, progress: Progress) ->
 
 
 def guard_command(ends: datetime | None) -> str:
-    """For the shell of a rented machine: its own end is this one, or none. It is never half written."""
+    """For the shell of a rented machine: its own end follows this end of the lease, or there is none. It is never half written."""
     if ends is None:
         return f"rm -f {ENDS}"
     # the guard reads whole seconds
-    return f"mkdir -p {GUARD} && echo {int(ends.timestamp())} >{ENDS}.new && mv {ENDS}.new {ENDS}"
+    return f"mkdir -p {GUARD} && echo {int(ends.timestamp()) + AFTER_LEASE_S} >{ENDS}.new && mv {ENDS}.new {ENDS}"
 
 
 def _move_ledger(fleet: str, paths: Paths, ends: datetime | None) -> tuple[str | None, list[NodeRecord], list[Rental]]:

@@ -63,8 +63,8 @@ class Parting:
 def must_ask(ledger: Ledger | None, scope: Scope, settings: Settings, paths: Paths) -> bool:
     """Whether the market has anything to do with it. `ledger` None = there is none that can be read.
 
-    Who never rented never waits for the network: a ledger says so, or the mark beside the installation's id, in case the ledger was lost and
-    is a new one.
+    Who never rented never waits for the network: a ledger says so, or the mark beside the installation's id, where the ledger was lost and
+    there is a new one.
     """
     from llmhost.providers.vast.key import find_key
 
