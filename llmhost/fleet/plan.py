@@ -100,7 +100,7 @@ class Plan:
 
 
 def which_provider(request: UpRequest, settings: Settings, nodes: list[NodeRecord]) -> tuple[str, str]:
-    """Where the nodes are to run, and who says so: without a wish, where they run. Raises UsageError for a provider of later."""
+    """Where the nodes are to run, and who says so: without a wish, where they run."""
     provider, source = request.provider or settings.provider, source_of("provider", request.provider, settings)
     if source == "default" and request.hosts.hosts:
         return SSH, "the hosts that were named"
@@ -119,7 +119,7 @@ def newest(nodes: list[NodeRecord]) -> NodeRecord:
 def make_plan(request: UpRequest, settings: Settings, paths: Paths) -> Plan:
     """Decide what `up` would do on this machine.
 
-    Raises UsageError (a provider that is not there yet, a second fleet), Unavailable (Ollama asked for and not to be had) and what the
+    Raises UsageError (a second fleet), Unavailable (Ollama asked for and not to be had) and what the
     ledger raises.
     """
     fleet = request.fleet or settings.fleet

@@ -107,14 +107,17 @@ class _Ending:
         from llmhost.fleet.rented.interrupts import deferred
 
         self.desk.progress.phase("destroy", "asking the market what is rented")
-        with deferred(self._tell_again):
+        with deferred(self._tell_again) as interrupts:
             orphans, trouble = self._reconciled()
             there = [rental for rental in self._now(rentals) if rental.is_open]
             if isinstance(trouble, AuthenticationNeeded):
                 return _untouched(there, trouble)
             self._say([*there, *orphans])
             ended = end([*there, *orphans], self._patience(trouble), self.why)
-        return self._told(ended, trouble, rentals)
+            parting = self._told(ended, trouble, rentals)
+            if parting.open and interrupts.asked.is_set():
+                raise parting.errors[0]  # it says more than the signal, which would be all there is to see
+        return parting
 
     def _tell_again(self) -> None:
         self.desk.progress.note("what is rented is being ended first; interrupt again to leave it as it is")

@@ -218,7 +218,8 @@ class _Work:
         self.progress.phase("destroy", f"ending what was rented: {', '.join(one.node_id for one in mine)}")
         try:
             code = why.code if isinstance(why, LlmhostError) else "interrupted"
-            self._end(mine, code, silent=isinstance(why, StillBilling))
+            again = isinstance(why, Interrupted | KeyboardInterrupt)
+            self._end(mine, code, silent=isinstance(why, StillBilling), again=again)
         except StillBilling as billing:
             raise billing if isinstance(why, StillBilling) else _beside(billing, why) from why
         self._forget_terms()
@@ -242,17 +243,21 @@ class _Work:
         if not rentals.all(self.plan.fleet, open_only=True):
             rentals.forget_terms(self.plan.fleet)
 
-    def _end(self, rentals: Sequence[Rental], why: str, *, silent: bool = False) -> None:
-        """Raises StillBilling, with everything that may bill. `silent` = the market did not answer for long already."""
+    def _end(self, rentals: Sequence[Rental], why: str, *, silent: bool = False, again: bool = False) -> None:
+        """Raises StillBilling, with everything that may bill.
+
+        `silent` = the market did not answer for long already, `again` = the user has interrupted once.
+        """
         desk = self.desk
         timing = RentTiming.of(desk.settings)
         timing = replace(timing, verify_s=timing.verify_s * SILENT_PART) if silent else timing
-        with deferred(self._tell_interrupted):
+        with deferred(self._tell_interrupted) as interrupts:
+            if again:
+                interrupts.asked.set()  # the next one is the second
             place = RentDesk(self.market, desk.ledger, installation_id(desk.paths), timing, self.progress)
-            ended = end(rentals, place, why)
-        left = [one for one in ended if not one.verified]
-        if left:
-            raise still_billing([one.rental for one in left], left[0].error)
+            left = [one for one in end(rentals, place, why) if not one.verified]
+            if left:
+                raise still_billing([one.rental for one in left], left[0].error)
 
 
 def _beside(billing: StillBilling, why: BaseException) -> StillBilling:

@@ -13,7 +13,7 @@ from llmhost.core.ledger import Ledger
 from tests.support.system import processes_touching, wait_until
 
 
-def begin(stack, *args: str) -> subprocess.Popen:
+def begin(stack, *args: str, stderr: int = subprocess.DEVNULL) -> subprocess.Popen:
     """`up` as it is when it has rented."""
     up = subprocess.Popen(
         stack.argv("up", "--backend", "rehearsal", "--yes", *args),
@@ -21,7 +21,8 @@ def begin(stack, *args: str) -> subprocess.Popen:
         cwd=stack.work,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
+        text=True,
     )
     wait_until(stack.billing, "something is rented", 30)
     return up
@@ -44,6 +45,33 @@ def test_ctrl_c_ends_what_was_rented(paper, new_stack):
     assert up.wait(60) == 130
     assert stack.billing() == []
     assert stack.leftovers() == {"processes": {}, "sockets": [], "locks": []}
+
+
+def test_ctrl_c_twice_leaves_it_to_the_watch_and_says_how_to_end_it(paper, new_stack):
+    stack = new_stack(paper)
+    paper.control.fault("server_error", "DELETE", count=10_000)
+    up = begin(stack, stderr=subprocess.PIPE)
+    up.send_signal(signal.SIGINT)
+    wait_until(lambda: paper.control.requests("destroy"), "it is being ended", 30)
+    up.send_signal(signal.SIGINT)
+    _, said = up.communicate(timeout=15)
+    assert up.returncode == 130
+    assert "llmhost down ends it" in said
+    paper.control.clear_faults()
+    wait_until(lambda: not stack.billing(), "the watch ended it", 30)
+
+
+def test_what_could_not_be_ended_is_named_with_its_price(paper, new_stack):
+    stack = new_stack(paper, LLMHOST_VAST_VERIFY_S="1")
+    paper.control.fault("pretend", "DELETE", count=10_000)
+    paper.control.fault("pretend", "PUT", "/instances/", count=10_000)
+    up = begin(stack, stderr=subprocess.PIPE)
+    up.send_signal(signal.SIGINT)
+    _, said = up.communicate(timeout=60)
+    assert up.returncode == 6
+    (number,) = stack.billing()
+    assert f"instance {number} (n1) may still bill ($0." in said
+    paper.control.clear_faults()
 
 
 @pytest.mark.parametrize("ledger", ["there", "deleted", "new", "damaged"])
