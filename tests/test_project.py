@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from llmhost.bootstrap.packages import normal
+
 ROOT = Path(__file__).parent.parent
 NOT_OURS = {".git", ".venv", "__pycache__", "dist", ".hypothesis", "uv.lock"}
 
@@ -135,10 +137,10 @@ def test_every_dependency_is_locked_with_hashes() -> None:
         *chain.from_iterable(project["project"]["optional-dependencies"].values()),
         *project["dependency-groups"]["dev"],
     ]
-    names = {re.split(r"[<>=!;\[ ]", line)[0].lower() for line in wanted}
+    names = {normal(re.split(r"[<>=!;\[ ]", line)[0]) for line in wanted}
     lock = (ROOT / "requirements.lock").read_text()
     entries = re.findall(r"^([A-Za-z0-9._-]+)==\S+.*?\\\n((?:    --hash=\S+(?: \\)?\n)+)", lock, re.MULTILINE)
-    assert names <= {name.lower() for name, _ in entries}
+    assert names <= {normal(name) for name, _ in entries}
     assert len(entries) == len(re.findall(r"^\S+==", lock, re.MULTILINE))
 
 
