@@ -171,20 +171,23 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """`credit_usd` is what can be spent; None = not said, or the key may not see it."""
+    """`credit_usd` is what can be spent; `id` tells one account from another. None = not said, or the key may not see it."""
 
     credit_usd: float | None = None
     email: str | None = None
     ssh_keys: tuple[str, ...] | None = None
+    id: str | None = None
 
 
 class Market(Protocol):
     """A marketplace. Everything that reads raises AuthenticationNeeded (`bad_key`, `no_permission`) or Unavailable.
 
-    Unavailable means: nothing is known. A list is whole or it is an error.
+    Unavailable means: nothing is known. A list is whole or it is an error. `account_id` is that of the last `account`, without asking:
+    None = not asked yet, or not said.
     """
 
     name: str
+    account_id: str | None
 
     def account(self) -> Account: ...
 

@@ -79,6 +79,7 @@ class MemoryMarket:
     always_end: str = ""
     stop_ends: bool = False
     name: str = "vast"
+    account_id: str | None = None
     orders: list = field(default_factory=list)
     calls: list = field(default_factory=list)
 

@@ -59,8 +59,14 @@ class FleetBackend:
         return self._members.find(name)
 
     async def look_up(self, name: str) -> ModelInfo | None:
-        """What the nodes have is known to within seconds: nothing more is asked of them here."""
-        return self.find(name)
+        """What the nodes have is known to within seconds: nothing more is asked of them here. Raises ApiError 503, 529 while a node that
+
+        has it, or may have it, cannot be asked: a client believes a 404 and gives up.
+        """
+        found = self.find(name)
+        if found is None and self.model() is not None and self._members.with_any(name):
+            raise refusal(self._members, name)
+        return found
 
     def health(self) -> BackendHealth:
         return fleet_health(self._members)

@@ -23,9 +23,12 @@ FORGOTTEN_AFTER_S = 60.0  # a node lost for so long has no say in what model the
 class Members:
     """The nodes by id, in the order given. Nothing runs before `start`."""
 
-    def __init__(self, configs: Sequence[NodeConfig], timing: Timing) -> None:
+    def __init__(
+        self, configs: Sequence[NodeConfig], timing: Timing, forgotten_after_s: float = FORGOTTEN_AFTER_S
+    ) -> None:
         self._configs = tuple(configs)
         self._timing = timing
+        self._forgotten_after_s = forgotten_after_s
         self._nodes: dict[str, NodeBackend] = {}
         self._started = False
         self._model: ModelInfo | None = None
@@ -81,10 +84,15 @@ class Members:
         """The one of that name."""
         return next((model for model in self.models() if model.is_called(name)), None)
 
-    def has_any(self, name: str) -> bool:
-        """Whether a node that is at work has the model, be it away just now; True also while a node has not said what it has."""
+    def with_any(self, name: str) -> list[NodeBackend]:
+        """The nodes at work that have a model of that name, be they lost just now; and those that may, as they have not said yet."""
         at_work = [node for node in self._nodes.values() if not node.config.draining]
-        return any(not node.watch.models or any(one.is_called(name) for one in node.watch.models) for node in at_work)
+        return [node for node in at_work if self._may_have(node, name)]
+
+    def _may_have(self, node: NodeBackend, name: str) -> bool:
+        if node.watch.models:
+            return any(one.is_called(name) for one in node.watch.models)
+        return node.config.trouble is None and node.watch.lost_for < self._forgotten_after_s
 
     def reuse(self) -> PrefixReuse:
         """Summed over the nodes."""
@@ -100,7 +108,8 @@ class Members:
     def views(self, name: str | None = None) -> list[NodeView]:
         """What the router is to know of them for a request that wants the model of that name; None = the fleet's own."""
         now = asyncio.get_running_loop().time()
-        return [self._view(node, now, name) for node in self._nodes.values()]
+        wanted = self.find(name) if name else None
+        return [self._view(node, now, self._serves(node, name, wanted)) for node in self._nodes.values()]
 
     def readings(self) -> list[NodeReading]:
         return [node.reading(self.detail(node)) for node in self._nodes.values()]
@@ -114,7 +123,7 @@ class Members:
             assert own is not None
             assert ours is not None
             return (
-                f"it gets no requests: it serves {own.id} ({own.digest[:12]}), the fleet {ours.id} ({ours.digest[:12]})"
+                f"it gets only requests that name a model: it serves {own.id} ({own.digest[:12]}), the fleet {ours.id} ({ours.digest[:12]})"
             )
         return node.watch.health.detail
 
@@ -162,11 +171,10 @@ class Members:
             elected.pop(self._model.id.casefold(), None)
         return elected
 
-    @staticmethod
-    def _in_office(nodes: list[NodeBackend]) -> list[NodeBackend]:
+    def _in_office(self, nodes: list[NodeBackend]) -> list[NodeBackend]:
         """Those with a say in what is served: the ones at work, and not lost for long; the others only where there are no such."""
         at_work = [node for node in nodes if not node.config.draining and node.config.trouble is None]
-        present = [node for node in at_work if node.watch.lost_for < FORGOTTEN_AFTER_S]
+        present = [node for node in at_work if node.watch.lost_for < self._forgotten_after_s]
         return present or at_work or nodes
 
     def _state(self, node: NodeBackend) -> str:
@@ -181,8 +189,7 @@ class Members:
             return "loading"
         return "degraded" if watch.health.state != "ok" or self.has_other_model(node) else "ready"
 
-    def _view(self, node: NodeBackend, now: float, name: str | None) -> NodeView:
-        serves = self._serves(node, name)
+    def _view(self, node: NodeBackend, now: float, serves: bool) -> NodeView:
         fitness, watch = self._fitness(node, now) if serves else Fitness.NONE, node.watch
         return NodeView(
             node.config.id,
@@ -201,13 +208,12 @@ class Members:
             return Fitness.READY if node.breaker.allows(now) else Fitness.BROKEN
         return Fitness.FAILED if watch.health.state == "failed" else Fitness.NONE
 
-    def _serves(self, node: NodeBackend, name: str | None) -> bool:
-        """Whether it would be asked for that model if it were well."""
+    def _serves(self, node: NodeBackend, name: str | None, wanted: ModelInfo | None) -> bool:
+        """Whether it would be asked for the model of that name, which is `wanted`, if it were well."""
         if node.config.draining or node.config.trouble is not None:
             return False
         if name is None:
             return not self.has_other_model(node)
-        wanted = self.find(name)
         if wanted is None or not node.watch.models:
             return not node.watch.models  # it has not said yet what it has
         return any(one.identity == wanted.identity for one in node.watch.models)

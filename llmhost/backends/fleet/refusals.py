@@ -12,14 +12,18 @@ KEY_TROUBLES = frozenset({"host_key_changed", "host_key_unknown"})
 GONE_TROUBLES = frozenset({"instance_gone"})
 
 
-def refusal(members: Members) -> ApiError:
-    """503, or 529 while a model is loading; `retry-after` is when it is worth asking again, as far as that is known."""
+def refusal(members: Members, model: str | None = None) -> ApiError:
+    """503, or 529 while a model is loading; `retry-after` is when it is worth asking again, as far as that is known.
+
+    `model`: the one that was asked for by name, which perhaps not all nodes have; None = the fleet's own.
+    """
     nodes = members.all()
     if not nodes:
         return unavailable("There is no node behind this gateway. To bring one up: llmhost up", RETRY_S)
     at_work = [node for node in nodes if not node.config.draining]
     if not at_work:
         return unavailable("The nodes are being taken down. To bring one up: llmhost up", RETRY_S)
+    at_work = (members.with_any(model) if model else []) or at_work
     if all(node.config.trouble for node in at_work):
         return unavailable(_in_trouble(at_work[0], len(at_work)), RETRY_S)
     loading = [node for node in at_work if node.watch.lost is None and node.watch.health.state == "starting"]
@@ -29,7 +33,7 @@ def refusal(members: Members) -> ApiError:
         return overloaded(
             f"No node is ready yet. Node {soonest.config.id}: {_sentence(what)} More: llmhost status", _eta(soonest)
         )
-    return unavailable(_unreachable(members, at_work), min(map(_eta, at_work)))
+    return unavailable(_unreachable(members, at_work, model), min(map(_eta, at_work)))
 
 
 def fleet_health(members: Members) -> BackendHealth:
@@ -64,9 +68,10 @@ def _in_trouble(node: NodeBackend, count: int) -> str:
     return f"Node {node.config.id} cannot be reached: {_sentence(sentence or code)}{others} To go on: {command}"
 
 
-def _unreachable(members: Members, nodes: list[NodeBackend]) -> str:
+def _unreachable(members: Members, nodes: list[NodeBackend], model: str | None) -> str:
+    which = f" with {model!r}" if model else ""
     reasons = "; ".join(f"{node.config.id}: {members.detail(node).rstrip('.')}" for node in nodes)
-    return f"No node can be reached ({reasons}). More: llmhost status"
+    return f"No node{which} can be reached ({reasons}). More: llmhost status"
 
 
 def _eta(node: NodeBackend) -> float:

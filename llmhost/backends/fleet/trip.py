@@ -135,10 +135,10 @@ class Trip:
             return max(answered, key=lambda error: (error.retry_after is not None, error.status))
         if any(failure.kind == "silent" for failure in self._failures):
             return self._failures[-1].error
-        if self._model is not None and len(self._members) and not self._members.has_any(self._model):
+        if self._model is not None and len(self._members) and not self._members.with_any(self._model):
             ours = self._members.model
             return model_unknown(self._model, ours.id if ours else None)
-        return refusal(self._members)
+        return refusal(self._members, self._model)
 
     def _begin(self, node: NodeBackend) -> float:
         now = self._loop.time()

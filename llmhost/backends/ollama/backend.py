@@ -72,7 +72,9 @@ class OllamaBackend:
         return PrefixReuse(sum(part.prompt_tokens for part in parts), sum(part.reused_tokens for part in parts))
 
     def model(self) -> ModelInfo | None:
-        return self._latest(self._main)
+        known = self._main.model()
+        on_disk = self._shelf.find(known.id) if known else None
+        return self._latest(self._main, on_disk) if on_disk else known
 
     def models(self) -> list[ModelInfo]:
         main = self.model()
@@ -116,8 +118,8 @@ class OllamaBackend:
         """Raises ApiError 404 for what is not installed, and what the main model raises while Ollama is not there."""
         if not self._shelf.known or self._main.name is None:
             await self._main.once_ready()  # for which Ollama has to be there, and to have a model
-        known = self._known(name)
         found = await self.look_up(name)
+        known = self._known(name)  # only now: of several that come at once, the first may have made it
         if found is None:
             if known is not None and known is not self._main:
                 self._let_go(known)
@@ -155,13 +157,13 @@ class OllamaBackend:
         task.add_done_callback(self._work.discard)
 
     def _as_loaded(self, info: ModelInfo) -> ModelInfo:
-        """With the window that memory gave it, where it is loaded."""
+        """With the window that memory gives it, or gave it last."""
         one = self._known(info.id)
-        return (one.loaded() if one else None) or info
+        return self._latest(one, info) if one else info
 
-    def _latest(self, one: OneModel) -> ModelInfo | None:
+    @staticmethod
+    def _latest(one: OneModel, on_disk: ModelInfo) -> ModelInfo:
         """While it is away another version may have been pulled, which will be loaded then."""
         known = one.model()
-        if known is None or one.loaded() is not None:
-            return known
-        return self._shelf.find(known.id) or known
+        is_it = known is not None and (one.loaded() is not None or known.identity == on_disk.identity)
+        return known if known is not None and is_it else on_disk

@@ -95,8 +95,10 @@ class Engine:
         return self.loaded is not None
 
     def close(self) -> None:
-        """It is none of ours any more."""
+        """It is none of ours any more: whoever waits for it is let go."""
         self._hall.leave(self)
+        self._ask_again_at = float("inf")
+        self._set(self.health, unavailable(f"{self.name} is not served any more", RETRY_S))
 
     async def run(self) -> NoReturn:
         """Watch for ever."""
@@ -290,13 +292,14 @@ class Engine:
             self._on_lost()
         else:
             reason = f"Ollama cannot load the model: {error.message}"
-            self._fail(reason, unavailable(reason, LOADING_RETRY_S), "ok")
+            self._fail(reason, unavailable(reason, LOADING_RETRY_S), "ok", LOADING_RETRY_S)
 
-    def _fail(self, reason: str, failure: ApiError, ollama: Any) -> None:
+    def _fail(self, reason: str, failure: ApiError, ollama: Any, again_s: float = RETRY_S) -> None:
+        """`again_s` from now a request may have it tried again. Never at once: the one that is told of it would itself, without end."""
         if self.health.detail != reason:
             log.warning("%s", reason)
         self.loaded, self.away, self._wanted = None, False, self._standing
-        self._ask_again_at = asyncio.get_running_loop().time() + (0.0 if ollama == "failed" else LOADING_RETRY_S)
+        self._ask_again_at = asyncio.get_running_loop().time() + again_s
         self._set(BackendHealth("failed", reason, {"ollama": ollama}, retry_after=failure.retry_after), failure)
 
     def _set(self, health: BackendHealth, failure: ApiError | None) -> None:

@@ -48,7 +48,17 @@ def priced(rental: Rental, instance: Instance) -> dict[str, float]:
 
 def remember_second(rental: Rental, instance: Instance, desk: RentDesk) -> Rental:
     """The row of one more machine that one order made: known, and to be ended, from now on."""
-    second = replace(
+    second = second_of(rental, instance)
+    kept = desk.ledger.rentals.get(second.label)  # there already, after a crash
+    if kept is not None:
+        return kept
+    desk.ledger.rentals.add(second)
+    return second
+
+
+def second_of(rental: Rental, instance: Instance) -> Rental:
+    """The same, not written down."""
+    return replace(
         rental,
         label=row_of_second(label_of_row(rental.label), instance.id),
         state="destroying",
@@ -57,11 +67,6 @@ def remember_second(rental: Rental, instance: Instance, desk: RentDesk) -> Renta
         why="a second machine for one order",
         **priced(rental, instance),  # type: ignore[arg-type]
     )
-    kept = desk.ledger.rentals.get(second.label)  # there already, after a crash
-    if kept is not None:
-        return kept
-    desk.ledger.rentals.add(second)
-    return second
 
 
 def remember_orphan(instance: Instance, desk: RentDesk) -> Rental:

@@ -48,15 +48,39 @@ class RentDesk:
     def move(self, rental: Rental, state: RentalState, **fields: Any) -> Rental:
         """As the ledger's, but somebody else may have been faster: then what it says holds. Raises what the ledger raises."""
         kept = self.ledger.rentals.get(rental.label)
-        if kept is not None and (not kept.is_open or state not in (kept.state, *NEXT[kept.state])):
+        if kept is not None and _too_late(kept, state):
             return kept
-        return self.ledger.rentals.move(rental.label, state, **fields)
+        try:
+            return self.ledger.rentals.move(rental.label, state, **fields)
+        except LlmhostError:
+            kept = self.ledger.rentals.get(rental.label)
+            if kept is None or not _too_late(kept, state):
+                raise
+            return kept  # between the two looks
 
     def age_s(self, since: str | None) -> float:
         """Seconds since a time of the ledger; 0 for one of the future, a clock having been set."""
-        if since is None:
-            return 0.0
-        return max(0.0, (self.now() - datetime.fromisoformat(since)).total_seconds())
+        return max(0.0, self._since(since))
+
+    def lag_left_s(self, rental: Rental) -> float:
+        """How long the market's list may still lag behind an attempt whose maker may be dead.
+
+        While nobody wrote down how its call ended (`intent`), the market may be at work on it until the call's own time ran out.
+        """
+        timing = self.timing
+        left = max(0.0, timing.write_timeout_s + timing.settle_s - self.age_s(rental.created_at))
+        return left if rental.state == "intent" else min(timing.settle_s, left)
+
+    def apart_s(self, since: str) -> float:
+        """Seconds between now and a time of the ledger, also one of the future: it is not from a moment ago."""
+        return abs(self._since(since))
+
+    def _since(self, since: str | None) -> float:
+        return 0.0 if since is None else (self.now() - datetime.fromisoformat(since)).total_seconds()
+
+
+def _too_late(kept: Rental, state: RentalState) -> bool:
+    return not kept.is_open or state not in (kept.state, *NEXT[kept.state])
 
 
 def once_each(instances: list[Instance]) -> list[Instance]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from llmhost.core.errors import LlmhostError, StillBilling
+from llmhost.core.errors import AuthenticationNeeded, LlmhostError, StillBilling
 from llmhost.core.rentals import Rental
 from llmhost.fleet.rented import claims
 from llmhost.fleet.rented.desk import RentDesk, once_each
 from llmhost.fleet.rented.farewell import Farewell
+from llmhost.fleet.rented.payer import not_ours_to_see
 from llmhost.providers.market import Instance
 
+# Codes of what a key may not do; what StillBilling is then told with.
+KEY_TROUBLES = ("bad_key", "no_permission", "other_account")
 CONSOLE = "https://cloud.vast.ai/instances/"
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """`verified` = the market lists it no more. `error`: StillBilling when it may bill; a ledger's when only that is behind."""
+    """`verified` = the market lists it no more. `error`: StillBilling when it may bill, with the code of the key's trouble where that is
+    why; a ledger's when only that is behind."""
 
     rental: Rental
     verified: bool
@@ -28,23 +32,24 @@ def end(rentals: Sequence[Rental], desk: RentDesk, why: str) -> list[Ended]:
     """End all of them over one series of lists; the results in their order. Nothing is raised for what the market does.
 
     One that is still listed, or cannot be asked for, after `verify_s` stays `destroying` (an attempt whose machine was never found
-    `unknown`). Raises Interrupted when the user insists.
+    `unknown`); a key that may do nothing about it is not waited for. Raises Interrupted when the user insists.
     """
     if not rentals:
         return []
     work = [_farewell(rental, desk, why) for rental in rentals]
     for farewell in work:
         farewell.begin(desk)
-    deadline = desk.clock.monotonic() + desk.timing.verify_s
+    deadline = desk.clock.monotonic() + desk.timing.end_patience_s
+    trouble: LlmhostError | None = None
+    refusals = 0
     while any(not farewell.gone for farewell in work):
-        for farewell in list(work):
-            farewell.push(desk)
+        _push(work, deadline, desk)
         trouble = _look(work, desk)
-        if all(farewell.gone for farewell in work) or desk.clock.monotonic() >= deadline:
+        refusals = refusals + 1 if _is_refused(work, trouble) else 0
+        over = desk.clock.monotonic() >= deadline or refusals >= desk.timing.settle_answers
+        if over or all(farewell.gone for farewell in work):
             break
         desk.pause(desk.timing.verify_every_s)
-    else:
-        trouble = None
     return [_ended(farewell, trouble, desk) for farewell in work[: len(rentals)]]
 
 
@@ -60,13 +65,25 @@ def end_orphans(instances: Sequence[Instance], desk: RentDesk) -> list[Ended]:
 
 def _farewell(rental: Rental, desk: RentDesk, why: str) -> Farewell:
     """One of unknown id may still turn up, and one of known id may not be listed yet (list lag)."""
-    settle_s = desk.timing.settle_s
     if rental.instance_id is None:
-        left = min(settle_s, desk.timing.write_timeout_s + settle_s - desk.age_s(rental.created_at))
+        left = desk.lag_left_s(rental)
     else:
-        left = settle_s - desk.age_s(rental.rented_at or rental.created_at)
+        left = desk.timing.settle_s - desk.age_s(rental.rented_at or rental.created_at)
     now = desk.clock.monotonic()
     return Farewell(rental, why, now, now + max(0.0, left))
+
+
+def _push(work: list[Farewell], deadline: float, desk: RentDesk) -> None:
+    """Each is told once at least, however long the market takes to answer; but who only wants to know has no time for that."""
+    for farewell in list(work):
+        if desk.timing.patience_s is None or desk.clock.monotonic() < deadline:
+            farewell.push(desk)
+
+
+def _is_refused(work: list[Farewell], trouble: LlmhostError | None) -> bool:
+    """Whether the key is what is in the way of all that is left."""
+    left = (farewell for farewell in work if not farewell.gone)
+    return isinstance(trouble, AuthenticationNeeded) or (trouble is None and all(one.is_refused for one in left))
 
 
 def _look(work: list[Farewell], desk: RentDesk) -> LlmhostError | None:
@@ -102,24 +119,36 @@ def _ended(farewell: Farewell, trouble: LlmhostError | None, desk: RentDesk) -> 
         rental = desk.move(rental, "unknown" if rental.state == "intent" else rental.state)
     except LlmhostError:
         rental = replace(rental, state="unknown")
-    return Ended(rental, False, _nobody_knows(rental, trouble))
+    return Ended(rental, False, _nobody_knows(rental, not_ours_to_see(rental) if farewell.anothers else trouble))
 
 
 def _still_billing(farewell: Farewell, trouble: LlmhostError | None, desk: RentDesk) -> StillBilling:
     rental, last = farewell.rental, trouble or (None if farewell.accepted else farewell.trouble)
+    last = not_ours_to_see(rental) if farewell.anothers else last
     reason = f" ({last.message.rstrip('.')})" if last else ""
-    what = "may still bill" if trouble else "is still listed, and so bills,"
+    what = "may still bill" if trouble or farewell.anothers else "is still listed, and so bills,"
     return StillBilling(
         f"instance {rental.instance_id} ({rental.gpu}, ${rental.price_usd_per_hour:.3f}/h) {what} "
-        f"{desk.timing.verify_s:.0f} s after it was to end{reason}.",
-        hint=f"llmhost down tries again; or destroy it in the console: {CONSOLE}",
+        f"{desk.clock.monotonic() - farewell.started:.0f} s after it was to end{reason}.",
+        hint=_way_out(last, f"llmhost down tries again; or destroy it in the console: {CONSOLE}"),
+        code=_code(last),
     )
+
+
+def _way_out(why: LlmhostError | None, otherwise: str) -> str:
+    """A key that may do nothing is what has to be set right first."""
+    hint = why.hint if isinstance(why, AuthenticationNeeded) else None
+    return f"{hint.rstrip('.')}. Then: llmhost down" if hint and "llmhost down" not in hint else hint or otherwise
+
+
+def _code(why: LlmhostError | None) -> str | None:
+    return why.code if isinstance(why, AuthenticationNeeded) and why.code in KEY_TROUBLES else None
 
 
 def _nobody_knows(rental: Rental, trouble: LlmhostError | None) -> StillBilling:
     reason = trouble.message if trouble else "the market did not answer often enough."
     return StillBilling(
         f"nobody knows whether a machine was rented for {rental.node_id}: {reason}",
-        hint=f"llmhost status --refresh asks again; the console shows what bills: {CONSOLE}",
+        hint=_way_out(trouble, f"llmhost status --refresh asks again; the console shows what bills: {CONSOLE}"),
         code="rent_unsettled",
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llmhost.core.errors import LlmhostError
+from llmhost.core.errors import AuthenticationNeeded, LlmhostError
 from llmhost.core.rentals import Rental, RentalState
 from llmhost.fleet.rented import claims
 from llmhost.fleet.rented.bill import spent
 from llmhost.fleet.rented.desk import RentDesk
+from llmhost.fleet.rented.payer import is_anothers
 from llmhost.providers.market import Instance
 
 # Lists without it that prove that it is gone (vast facts §4.2 step 8).
@@ -31,8 +32,16 @@ class Farewell:
     clean: int = 0
     pushes: int = 0
     gone: bool = False
+    anothers: bool = False
     trouble: LlmhostError | None = None
     unwritten: LlmhostError | None = None
+    seconds: list[int] = field(default_factory=list)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the key is what keeps it from ending: it may not destroy it, or is that of another account (`anothers`)."""
+        forbidden = isinstance(self.trouble, AuthenticationNeeded) and not self.accepted and self.clean == 0
+        return self.anothers or forbidden
 
     def begin(self, desk: RentDesk) -> None:
         """Write down that it is to end, where its id is known."""
@@ -74,11 +83,23 @@ class Farewell:
         else:
             self.clean += 1
             self._conclude(asked_at, desk)
-        return [claims.remember_second(self.rental, each, desk) for each in found if each.id != number]
+        return [self._second(each, desk) for each in found if each.id not in (number, *self.seconds)]
+
+    def _second(self, instance: Instance, desk: RentDesk) -> Rental:
+        """It ends also where it cannot be written down."""
+        self.seconds.append(instance.id)
+        try:
+            return claims.remember_second(self.rental, instance, desk)
+        except LlmhostError as error:
+            self.unwritten = error
+            return claims.second_of(self.rental, instance)
 
     def _conclude(self, asked_at: float, desk: RentDesk) -> None:
         needed = ANSWERS if self.rental.instance_id is not None else max(ANSWERS, desk.timing.settle_answers)
         if self.clean < needed or (not self.seen and asked_at < self.not_before):
+            return
+        self.anothers = not self.seen and is_anothers(self.rental, desk.market)
+        if self.anothers:
             return
         self.gone = True
         if self.rental.instance_id is None and self.rental.state != "destroying":

@@ -16,6 +16,7 @@ from llmhost.core.rentals import Rental
 from llmhost.fleet.installation import has_rented
 from llmhost.fleet.rented import bill
 from llmhost.fleet.rented.desk import RentDesk
+from llmhost.fleet.rented.ending import KEY_TROUBLES
 from llmhost.fleet.rented.ownership import label_of_row, parse
 from llmhost.fleet.rented.timing import RentTiming
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # How much of its usual patience a market gets that did not even say what is rented.
 SILENT_PART = 1 / 6
+# What was begun earlier is gone on with for so long before everything else is told to end.
+FIRST_LOOK_S = 15.0
 KEY_HINT = "Give the account's key, and try again: VAST_API_KEY=… llmhost down"
 
 
@@ -110,7 +113,7 @@ class _Ending:
         with deferred(self._tell_again) as interrupts:
             orphans, trouble = self._reconciled()
             there = [rental for rental in self._now(rentals) if rental.is_open]
-            if isinstance(trouble, AuthenticationNeeded):
+            if isinstance(trouble, AuthenticationNeeded) and trouble.code != "no_permission":
                 return _untouched(there, trouble)
             self._say([*there, *orphans])
             ended = end([*there, *orphans], self._patience(trouble), self.why)
@@ -128,7 +131,7 @@ class _Ending:
         from llmhost.fleet.rented.reconcile import reconcile
 
         try:
-            found = reconcile(self.desk)
+            found = reconcile(self.desk, patience_s=FIRST_LOOK_S)  # what it leaves is ended right after
             mine = [orphan for orphan in found.orphans if self.scope.has_orphan(orphan)]
             return [remember_orphan(orphan.instance, self.desk) for orphan in mine], None
         except Interrupted:
@@ -207,13 +210,17 @@ def still_billing(rentals: Sequence[Rental], why: LlmhostError | None, hint: str
     """What may bill, by its id and price, and why it could not be ended. Where the reason tells a way out, that one comes first."""
     shown = ", ".join(map(_shown, rentals))
     reason = f": {why.message}" if why is not None else "."
-    way_out = why.hint if why is not None and isinstance(why, AuthenticationNeeded) and why.hint else hint
+    way_out = why.hint if why is not None and why.hint and _is_of_the_key(why) else hint
     price = sum(map(bill.price, rentals))
     return StillBilling(
         f"{shown} may still bill (${price:.3f} an hour){reason}",
         hint=way_out if "llmhost down" in way_out else f"{way_out.rstrip('.')}. Then: llmhost down",
         code=why.code if why is not None and why.code else None,
     )
+
+
+def _is_of_the_key(why: LlmhostError) -> bool:
+    return isinstance(why, AuthenticationNeeded) or why.code in KEY_TROUBLES
 
 
 def _shown(rental: Rental) -> str:

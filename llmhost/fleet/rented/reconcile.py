@@ -11,6 +11,7 @@ from llmhost.fleet.rented.bill import spent
 from llmhost.fleet.rented.desk import RentDesk, once_each
 from llmhost.fleet.rented.ending import end
 from llmhost.fleet.rented.ownership import Label, known_by, label_of_row, ours, parse
+from llmhost.fleet.rented.payer import is_anothers, not_ours_to_see
 from llmhost.fleet.rented.settle import settle_all
 from llmhost.providers.market import Instance
 
@@ -42,18 +43,22 @@ class Reconciled:
     unsettled: list[Rental] = field(default_factory=list)
 
 
-def reconcile(desk: RentDesk, *, at_work: bool = False) -> Reconciled:
+def reconcile(desk: RentDesk, *, at_work: bool = False, patience_s: float | None = None) -> Reconciled:
     """Bring the ledger up to what the market says. `at_work` = an `up` or a `down` goes on elsewhere, whose attempts are left to it.
+
+    `patience_s` bounds what settling and verifying wait for; what is not known by then is `unsettled`.
 
     The list is put into the ledger as its inventory. Raises Unavailable or AuthenticationNeeded when there is none, the inventory having
     got the `trouble`; what the ledger raises; Interrupted.
     """
+    desk = desk if patience_s is None else replace(desk, timing=replace(desk.timing, patience_s=patience_s))
     over = {rental.label for rental in desk.ledger.rentals.all() if not rental.is_open}
     instances = _fetched(desk)
     if _resolve(desk, at_work=at_work):
         instances = desk.listed() or instances
     vanished = _vanished(desk, instances)
     rows = desk.ledger.rentals.all()
+    _complain_of_the_key(desk, rows)
     sorter = _Sorter(desk.installation, rows, over, at_work)
     sorted_out = [(each, *sorter.place(each)) for each in instances]
     return Reconciled(
@@ -104,10 +109,18 @@ def _vanished(desk: RentDesk, instances: list[Instance]) -> list[Rental]:
     return [_gone(row, desk) for row in lost if _is_lost(row, again, desk)]
 
 
+def _complain_of_the_key(desk: RentDesk, rows: list[Rental]) -> None:
+    """What another account pays for goes on billing as far as anybody knows: `status` says why."""
+    unseen = next((row for row in rows if row.is_open and is_anothers(row, desk.market)), None)
+    if unseen is not None:
+        known = desk.ledger.rentals.inventory()
+        desk.ledger.rentals.put_inventory(replace(known, trouble=not_ours_to_see(unseen).message))
+
+
 def _is_lost(row: Rental, instances: list[Instance], desk: RentDesk) -> bool:
-    if desk.age_s(row.rented_at or row.created_at) <= desk.timing.settle_s:
+    if desk.apart_s(row.rented_at or row.created_at) <= desk.timing.settle_s:
         return False
-    return all(row.instance_id != instance.id for instance in instances)
+    return all(row.instance_id != instance.id for instance in instances) and not is_anothers(row, desk.market)
 
 
 def _gone(row: Rental, desk: RentDesk) -> Rental:

@@ -15,6 +15,9 @@ from llmhost.providers.vast.key import find_key
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings
 
+# Who looks does not wait for an end that takes minutes; the watch and `down` do.
+PATIENCE_S = 15.0
+
 
 def refresh_inventory(settings: Settings, paths: Paths) -> list[str]:
     """Bring the ledger up to what the market says; sentences about what was in the way.
@@ -29,7 +32,7 @@ def refresh_inventory(settings: Settings, paths: Paths) -> list[str]:
         market = open_market(settings)
         paths.create()
         with Ledger.open(paths.ledger_file) as ledger, try_turn(paths) as mine:
-            reconcile(Place(market, settings, paths).desk(ledger), at_work=not mine)
+            reconcile(Place(market, settings, paths).desk(ledger), at_work=not mine, patience_s=PATIENCE_S)
     except LlmhostError as error:
         return [f"the market could not be asked: {error.message}"]
     return []

@@ -10,6 +10,7 @@ from llmhost.core.rentals import Rental
 from llmhost.fleet.rented import claims
 from llmhost.fleet.rented.desk import RentDesk, once_each
 from llmhost.fleet.rented.ending import end
+from llmhost.fleet.rented.payer import is_anothers
 from llmhost.providers.market import Instance
 
 NOTHING = "nothing was rented"
@@ -42,19 +43,26 @@ def settle(rental: Rental, desk: RentDesk) -> Rental:
     return settle_all([rental], desk)[0].rental
 
 
-def settle_all(rentals: Sequence[Rental], desk: RentDesk) -> list[Settled]:
-    """`settle` for several over one series of lists, in their order."""
-    started = desk.clock.monotonic()
-    questions = [_Question(rental, started + lag_left_s(rental, desk)) for rental in rentals]
+def settle_all(rentals: Sequence[Rental], desk: RentDesk, *, just_now: bool = False) -> list[Settled]:
+    """`settle` for several over one series of lists, in their order. `just_now` = their calls have ended this moment, by no clock of the
+    wall, which may be set."""
+    started = heard_at = desk.clock.monotonic()
+    window = desk.timing.settle_s
+    questions = [_Question(one, started + (window if just_now else desk.lag_left_s(one))) for one in rentals]
     results = {rental.label: Settled(rental) for rental in rentals}
-    while open_ones := [question for question in questions if not question.done]:
+    refusals = 0
+    while open_ones := [one for one in questions if not one.done and not is_anothers(one.rental, desk.market)]:
         asked_at = desk.clock.monotonic()
         instances, forbidden = _ask(desk)
+        refusals = refusals + 1 if forbidden else 0
+        heard_at = heard_at if instances is None else desk.clock.monotonic()
         for question in open_ones:
             results[question.rental.label].forbidden = forbidden
             if instances is not None:
                 _answer(question, instances, asked_at, results[question.rental.label], desk)
-        if all(question.done for question in questions) or _given_up(started, questions, desk):
+        if all(question.done for question in questions) or refusals >= desk.timing.settle_answers:
+            break
+        if _given_up(started, heard_at, desk):
             break
         desk.pause(desk.timing.settle_every_s)
     for question in questions:
@@ -63,13 +71,6 @@ def settle_all(rentals: Sequence[Rental], desk: RentDesk) -> list[Settled]:
                 question.rental, "unknown", why="the market did not answer"
             )
     return [results[rental.label] for rental in rentals]
-
-
-def lag_left_s(rental: Rental, desk: RentDesk) -> float:
-    """How long the market's list may still lag behind an attempt: its call may have been at work until its own time ran out."""
-    timing = desk.timing
-    left = timing.write_timeout_s + timing.settle_s - desk.age_s(rental.created_at)
-    return max(0.0, min(timing.settle_s, left))
 
 
 def _ask(desk: RentDesk) -> tuple[list[Instance] | None, bool]:
@@ -101,7 +102,8 @@ def _end_seconds(seconds: list[Rental], desk: RentDesk) -> None:
             desk.progress.note(ended.error.message)
 
 
-def _given_up(started: float, questions: Sequence[_Question], desk: RentDesk) -> bool:
-    """Some answers, but too few, are worth waiting for the rest of them."""
-    patience = desk.timing.settle_patience_s * (2 if any(question.clean for question in questions) else 1)
-    return desk.clock.monotonic() >= started + patience
+def _given_up(started: float, heard_at: float, desk: RentDesk) -> bool:
+    """Some answers, but too few, are worth waiting for the rest of them: a list of a thousand machines takes its time."""
+    timing = desk.timing
+    since = heard_at if timing.patience_s is None else started
+    return desk.clock.monotonic() >= since + timing.settle_patience_s

@@ -11,13 +11,15 @@ CREATE_PENALTY_S = 12.0
 # A verified end is asked for this often at least (vast facts §4.2 step 8).
 VERIFY_EVERY_S = 5.0
 LEAST_S = 0.005
+# How many times the window of settling a market that does not answer is waited for.
+PATIENCE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class RentTiming:
     """`settle_s` is how long the market's list may lag behind what was rented, and `settle_answers` how many lists without it prove that
     nothing was. `verify_s` is how long an end may take. `attempts` offers are tried for one node. `pace` stretches the market's own
-    intervals (1 = as documented)."""
+    intervals (1 = as documented). `patience_s` bounds settling and ending for who only wants to know (None = all the time they need)."""
 
     settle_s: float = 20.0
     settle_answers: int = 3
@@ -26,6 +28,7 @@ class RentTiming:
     attempts: int = 3
     pace: float = 1.0
     write_timeout_s: float = 60.0
+    patience_s: float | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> RentTiming:
@@ -46,8 +49,13 @@ class RentTiming:
 
     @property
     def settle_patience_s(self) -> float:
-        """How long a market that does not answer is asked before nobody knows."""
-        return max(LEAST_S * 40, 3 * self.settle_s)
+        """How long a market that does not answer is asked, since its last answer, before nobody knows."""
+        return self._bounded(max(LEAST_S * 40, PATIENCE * self.settle_s))
+
+    @property
+    def end_patience_s(self) -> float:
+        """How long an end is waited for."""
+        return self._bounded(self.verify_s)
 
     @property
     def verify_every_s(self) -> float:
@@ -62,4 +70,7 @@ class RentTiming:
     @property
     def fresh_s(self) -> float:
         """How old an attempt may be that somebody is still at work on: the call itself, then finding out what it did."""
-        return self.write_timeout_s + self.settle_s + self.settle_patience_s
+        return self.write_timeout_s + self.settle_s + 2 * PATIENCE * self.settle_s
+
+    def _bounded(self, seconds: float) -> float:
+        return seconds if self.patience_s is None else min(seconds, self.patience_s)

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmhost.core.errors import LlmhostError, StillBilling
 from llmhost.core.rentals import Rental
-from llmhost.fleet.rented import claims
+from llmhost.fleet.rented import claims, payer
 from llmhost.fleet.rented.desk import RentDesk as RentDesk
 from llmhost.fleet.rented.ending import CONSOLE, Ended, end
 from llmhost.fleet.rented.interrupts import Interrupts, deferred
@@ -108,7 +108,7 @@ def _intend(deal: Deal, desk: RentDesk) -> tuple[Rental, Order]:
         host_id=offer.host_id,
         gpu=offer.gpu,
         price_usd_per_hour=offer.price_usd_per_hour,
-        terms=dict(deal.terms),
+        terms={**deal.terms, **payer.terms_of(desk.market)},
         provider=desk.market.name,
     )
     desk.ledger.rentals.add(rental)
@@ -147,7 +147,7 @@ def _keep(rental: Rental, instance_id: int, desk: RentDesk) -> Rental:
 
 def _settled(rental: Rental, outcome: Refused | Unknown, desk: RentDesk) -> Rental:
     try:
-        settled = settle_all([rental], desk)[0]
+        settled = settle_all([rental], desk, just_now=True)[0]
     except LlmhostError as error:
         # Interrupted comes by itself; a ledger that cannot be written must not leave a machine that only the market knows of.
         _end_unwritten(rental, error, desk)

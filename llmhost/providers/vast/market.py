@@ -13,7 +13,7 @@ from llmhost.providers.vast.api import Api
 from llmhost.providers.vast.client import Wire
 from llmhost.providers.vast.failures import VastTrouble
 from llmhost.providers.vast.key import need_key
-from llmhost.providers.vast.values import number, text
+from llmhost.providers.vast.values import number, text, whole
 
 
 class VastMarket:
@@ -28,6 +28,7 @@ class VastMarket:
     def __init__(self, api: Api, secrets: Sequence[str] = ()) -> None:
         self._api = api
         self._secrets = tuple(secrets)
+        self.account_id: str | None = None
 
     def account(self) -> Account:
         """Without the permission user_read nothing is said of it."""
@@ -37,7 +38,9 @@ class VastMarket:
             if error.code == "no_permission":
                 return Account()
             raise
-        return Account(number(data.get("credit")), text(data.get("email")))
+        known = whole(data.get("id"))
+        self.account_id = str(known) if known is not None else text(data.get("id"))
+        return Account(number(data.get("credit")), text(data.get("email")), id=self.account_id)
 
     def offers(self, wish: OfferWish) -> list[MarketOffer]:
         """All of one GPU that are free now, cheapest first, `offer_id` or not: an id cannot be searched for (vast facts §1.5)."""

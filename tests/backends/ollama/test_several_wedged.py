@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -106,6 +106,68 @@ async def test_one_that_cannot_be_loaded_fails_alone_and_is_tried_again_later(sh
         assert shelf.loads.count("other:latest") == 1, "each try may drive the main model out"
         await expect(backend, None)
         assert backend.health().state == "ok"
+
+
+async def test_an_ollama_that_is_gone_is_told_at_once_and_not_asked_without_end() -> None:
+    models = {f"{name}:latest": fake_model(f"{name}:latest", said) for name, said in (("main", "m"), ("other", "o"))}
+    async with AsyncExitStack() as ending:
+        stop = await ending.enter_async_context(AsyncExitStack())
+        shelf = await stop.enter_async_context(FakeShelf(models, room=2).serve())
+        backend = await ending.enter_async_context(serving(shelf))
+        await answer(backend, body(), "other")
+        await stop.aclose()
+        await until(lambda: backend.health().state == "failed", "the end of Ollama to be seen")
+        async with asyncio.timeout(3.0):
+            for _ in range(2):
+                with pytest.raises(ApiError) as told:
+                    await answer(backend, body(), "other")
+                assert told.value.status == 503
+
+
+async def test_first_requests_that_come_together_share_one_model(shelf: FakeShelf) -> None:
+    """Also when they are what makes it known."""
+    late = shelf.models.pop("other:latest")
+    async with serving(shelf, poll_s=5.0) as backend:
+        await expect(backend, None)
+        await until(lambda: backend.find("main") is not None, "the main model")
+        await asyncio.sleep(1.1)  # a look is good for a second
+        shelf.models["other:latest"] = late
+        await asyncio.gather(*(expect(backend, "other") for _ in range(3)))
+    assert shelf.loads.count("other:latest") == 1
+
+
+async def test_one_that_is_deleted_while_requests_wait_for_it_lets_them_go(shelf: FakeShelf) -> None:
+    async with serving(shelf, hold_s=BOUND_S) as backend:
+        await expect(backend, None)
+        async with aclosing(frames(backend, body("[[slow]]"))) as pieces:  # type: ignore[type-var]
+            shelf.models["main:latest"].awake.clear()
+            held = asyncio.create_task(anext(pieces))  # type: ignore[arg-type]
+            await until(lambda: shelf.models["main:latest"].clients == 1, "the main model to be at work")
+            waiting = asyncio.create_task(answer(backend, body(), "other"))
+            await asyncio.wait([waiting], timeout=0.3)
+            del shelf.models["other:latest"]
+            await until(lambda: backend.find("other") is None, "the deletion to be seen")
+            with pytest.raises(ApiError) as later:
+                await answer(backend, body(), "other")
+            assert later.value.status == 404
+            async with asyncio.timeout(3.0):
+                with pytest.raises(ApiError) as told:
+                    await waiting
+            assert told.value.status in (404, 503)
+            shelf.models["main:latest"].awake.set()
+            await held
+
+
+async def test_one_that_made_room_has_the_window_it_had(shelf: FakeShelf) -> None:
+    """What is said of it must not depend on whether it is in memory: sessions are given that window."""
+    for one in shelf.models.values():
+        one.show = {**one.show, "model_info": {"general.architecture": "x", "x.context_length": 200_000}}
+    async with serving(shelf) as backend:
+        for model in (None, "other", None):
+            await expect(backend, model)
+        assert {one.id: one.context for one in backend.models()} == {"main:latest": 1000, "other:latest": 1000}
+        await expect(backend, "other")
+        assert {one.id: one.context for one in backend.models()} == {"main:latest": 1000, "other:latest": 1000}
 
 
 async def test_an_ollama_that_was_restarted_has_neither_in_memory(shelf: FakeShelf) -> None:
