@@ -105,7 +105,10 @@ class Backend(Protocol):
         """The one of that name (its tag given or not), from memory."""
 
     async def look_up(self, name: str) -> ModelInfo | None:
-        """The same, for a name that is not known: looks whether there is something new, where that is quick."""
+        """The same, for a name that is not known: looks whether there is something new, where that is quick. Raises ApiError when it
+
+        cannot be told now.
+        """
 
     def health(self) -> BackendHealth:
         """From memory, never from the network."""

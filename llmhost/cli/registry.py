@@ -24,7 +24,9 @@ def _entry(name: str, module: str, summary: str) -> tuple[str, Entry]:
 COMMANDS: dict[str, Entry] = dict(
     (
         _entry("up", "up", "Start a node and the gateway in front of it; changes nothing that already fits."),
-        _entry("offers", "offers", "Show the machines for rent that `up` would choose from, and what each really costs."),
+        _entry(
+            "offers", "offers", "Show the machines for rent that `up` would choose from, and what each really costs."
+        ),
         _entry("claude", "claude", "Run Claude Code against the gateway; everything after `claude` is claude's own."),
         _entry("status", "status", "Show nodes, gateway, cache and advice."),
         _entry("tunnel", "tunnel", "Open the links to the nodes and the gateway; close them, or look at them."),

@@ -30,7 +30,8 @@ class Rental:
     """One attempt to rent a machine. Times RFC 3339 in UTC, prices USD.
 
     `label` is what the market knows it by, and the key here. `terms` are plain values: `disk_gb`, `down_usd_per_gb`, `up_usd_per_gb`,
-    `disk_usd_per_gb_month`, `gpu_usd_per_hour`, `model_gb`, `image`, `account` (who pays). `phase` and `detail` are how far its boot is, for `status`
+    `disk_usd_per_gb_month`, `gpu_usd_per_hour`, `model_gb`, `image`, `account` (who pays). `phase` and `detail` are how far
+    its boot is, for `status`
     (booting, ssh, ollama, model, proxy); `why` is why it was refused or ended. `spent_usd` is final once it is gone.
     """
 

@@ -27,6 +27,7 @@ SSH = "ssh"
 VAST = "vast"
 STATUS_PATH = "/internal/status"
 NODES_PATH = "/internal/nodes"
+ACTIVE_PATH = "/internal/active"  # of a node: somebody uses the fleet
 LINKS = "links"
 PHASE = "phase"
 INSTALLING = "installing"

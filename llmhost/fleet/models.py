@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmhost.core.errors import LlmhostError, NothingSuitable
 from llmhost.core.gpu import read_gpu
+from llmhost.core.guard_files import Touch
 from llmhost.core.ledger import NodeRecord
 from llmhost.core.model_room import refuse_beyond
 from llmhost.core.ollama_models import full_name, same_model
@@ -24,6 +25,7 @@ from llmhost.fleet.model_shelf import Shelf, shelf_of
 from llmhost.fleet.node_progress import Board
 from llmhost.fleet.observed import observe
 from llmhost.fleet.plan import recorded
+from llmhost.fleet.rented import in_use
 from llmhost.fleet.together import SeveralFailed, at_once
 from llmhost.fleet.visit import Visits
 
@@ -70,13 +72,13 @@ def pull_model(desk: ModelDesk, model: str, names: Sequence[str] = ()) -> Result
     Raises NothingSuitable (`model_too_big`) before anything is fetched where a disk or a graphics card cannot hold it.
     """
     nodes = _with_ollama(desk, names)
-    board = Board(desk.progress)
+    board, use = Board(desk.progress), in_use.mark(desk.paths)
     with Visits(desk.settings, desk.paths) as visits:
         checked = at_once(nodes, lambda node: _room(node, visits, model), abort=visits.close)
         _raise_first(checked, NothingSuitable)
         ready = [one for one in checked if not isinstance(one, LlmhostError)]
         desk.progress.phase(PULL, f"pulling {model} on {', '.join(one.node.id for one in ready) or 'no node'}")
-        fetched = at_once(ready, lambda one: one.pull(model, board), abort=visits.close)
+        fetched = at_once(ready, lambda one: one.pull(model, board, use), abort=visits.close)
     outcome = dict(zip([one.node.id for one in ready], fetched, strict=True))
     found = [outcome.get(node.id, told) for node, told in zip(nodes, checked, strict=True)]
     done = [{"node": id, "fetched": told} for id, told in outcome.items() if not isinstance(told, LlmhostError)]
@@ -118,12 +120,13 @@ class _Room:
     there: bool
     notes: tuple[str, ...] = ()
 
-    def pull(self, model: str, board: Board) -> bool:
+    def pull(self, model: str, board: Board, use: Touch) -> bool:
         if self.there:
             return False
         line = board.node(self.node.id)
 
         def show(what: str, done: int, total: int | None) -> None:
+            use.touch()
             line.transfer(PULL, f"{what} {model}" if what == "pulling" else what, done, total)
 
         return self.shelf.pull(model, show)

@@ -120,6 +120,11 @@ def _add_internal(app: FastAPI, pipeline: Pipeline, status: ServerStatus) -> Non
         backend.set_nodes(nodes)
         return json_reply({"nodes": len(nodes)})
 
+    @app.post("/internal/active")
+    async def active() -> Response:
+        pipeline.activity.touch()  # somebody uses the fleet that this node is of
+        return json_reply({"active": True})
+
     @app.post("/internal/cache/clear")
     async def clear(request: Request) -> Response:
         scope = _scope_of(await read_body(request.receive, request.scope["llmhost.headers"]))

@@ -130,9 +130,12 @@ class Pipeline:
         if not asked:
             return Target(main.id if main else "default", main)
         name = str(asked)
-        if name.startswith(ALIAS_PREFIXES) or name in self._config.model_names or (main and main.is_called(name)):
+        if name in self._config.model_names or (main and main.is_called(name)):
             return Target(name, main)
-        found = self.backend.find(name) or await self.backend.look_up(name)
+        found = self.backend.find(name)  # before the aliases: a model of that very name may be there
+        if found is None and name.startswith(ALIAS_PREFIXES):
+            return Target(name, main)
+        found = found or await self.backend.look_up(name)
         if found is None and main is not None:
             raise model_unknown(name, main.id)
         return Target(name, found, found.id if found else name)

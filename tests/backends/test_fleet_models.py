@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from llmhost.backends.fleet import members
 from llmhost.backends.fleet.backend import FleetBackend
 from llmhost.core.server_config import NodeConfig, Timing
 from llmhost.messages.errors import ApiError
@@ -32,11 +31,11 @@ def status(main: str | None, *others: str) -> dict[str, Any]:
 class Fleet:
     """A gateway's backend, with nodes whose words the test chooses."""
 
-    def __init__(self, folder: Path, told: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, folder: Path, told: dict[str, dict[str, Any]], **more: float) -> None:
         self.told = told
         self.folder = folder
         self.nodes: dict[str, web.AppRunner] = {}
-        self.backend = FleetBackend([self.config(id) for id in told], Timing(hold=0.5))
+        self.backend = FleetBackend([self.config(id) for id in told], Timing(hold=0.5), **more)
 
     def config(self, id: str, **more: Any) -> NodeConfig:
         return NodeConfig(id, f"unix:{self.folder}/{id}.sock", "t", **more)
@@ -74,10 +73,10 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(told: dict[str, dict[str, Any]], *up: str) -> AsyncIterator[Fleet]:
+async def fleet(told: dict[str, dict[str, Any]], *up: str, **more: float) -> AsyncIterator[Fleet]:
     async with AsyncExitStack() as ending:
         with short_dir() as folder:
-            made = Fleet(folder, told)
+            made = Fleet(folder, told, **more)
             for id in up or told:
                 await made.up(id)
             await made.backend.start()
@@ -98,9 +97,8 @@ async def test_a_model_of_a_node_that_has_not_answered_yet_may_be_there() -> Non
         assert await made.sought("c:1b") == 404
 
 
-async def test_a_model_whose_node_is_lost_for_long_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "FORGOTTEN_AFTER_S", 0.3)
-    async with fleet({"n1": status("a:1b"), "n2": status("a:1b", "b:1b")}) as made:
+async def test_a_model_whose_node_is_lost_for_long_is_unavailable() -> None:
+    async with fleet({"n1": status("a:1b"), "n2": status("a:1b", "b:1b")}, forgotten_after_s=0.3) as made:
         await made.down("n2")
         await made.until_state("n2", "unreachable")
         await made.until(lambda: made.backend.find("b:1b") is None)

@@ -34,7 +34,7 @@ def folder() -> Iterator[Path]:
 def nodes(folder: Path) -> Iterator[dict[str, ProxyServer]]:
     """n1 has a (its main one) and b; n2 has a only."""
     with (
-        ollama("a:1b", "b:1b") as both,
+        ollama("a:1b", "b:1b", "claudette:1b") as both,
         ollama("a:1b") as one,
         node(folder, "n1", backend=_backend(both)) as n1,
         node(folder, "n2", backend=_backend(one)) as n2,
@@ -71,6 +71,7 @@ def answered(client: httpx.Client, body: dict[str, Any]) -> tuple[str, httpx.Res
         ("b:1b", "b:1b"),
         ("B:1B", "b:1b"),
         ("claude-opus-9", "a:1b"),
+        ("claudette:1b", "claudette:1b"),  # one that is really called so
         ("anthropic/b:1b", "a:1b"),  # all such names mean the main one
         (None, "a:1b"),
     ],
@@ -84,7 +85,7 @@ def test_the_model_that_is_named_answers(server: ProxyServer, model: str | None,
 
 def test_all_that_can_chat_are_listed_with_their_windows(server: ProxyServer) -> None:
     listed = {entry["id"]: entry["max_input_tokens"] for entry in server.client.get("/v1/models").json()["data"]}
-    assert listed == {"a:1b": 65_536, "anthropic/a:1b": 65_536, "b:1b": 32_768}
+    assert listed == {"a:1b": 65_536, "anthropic/a:1b": 65_536, "b:1b": 32_768, "claudette:1b": 32_768}
     assert server.client.get("/v1/models/b:1b").json()["max_input_tokens"] == 32_768
 
 
@@ -103,7 +104,7 @@ def test_tokens_are_counted_for_either(server: ProxyServer) -> None:
 
 
 def test_a_gateway_asks_only_nodes_that_have_it(front: ProxyServer) -> None:
-    assert readings(front)["n1"]["models"] == ["a:1b", "b:1b"]
+    assert readings(front)["n1"]["models"] == ["a:1b", "b:1b", "claudette:1b"]
     assert readings(front)["n2"]["models"] == ["a:1b"]
     asked = [answered(front.client, fresh(model="b:1b"))[1].headers[NODE] for _ in range(6)]
     assert set(asked) == {"n1"}

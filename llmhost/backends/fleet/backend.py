@@ -10,8 +10,8 @@ import orjson
 
 from llmhost.backends.base import BackendHealth, Call, ModelInfo, NodeReading, PrefixReuse
 from llmhost.backends.fleet.affinity import Placements, conversation_key
-from llmhost.backends.fleet.members import Members
-from llmhost.backends.fleet.refusals import fleet_health
+from llmhost.backends.fleet.members import FORGOTTEN_AFTER_S, Members
+from llmhost.backends.fleet.refusals import fleet_health, refusal
 from llmhost.backends.fleet.trip import Trip
 from llmhost.backends.node import Ask
 from llmhost.core.server_config import NodeConfig, Timing
@@ -27,8 +27,10 @@ class FleetBackend:
     translates = False
     node_id: str | None = None  # the node differs from request to request: see Call.node
 
-    def __init__(self, nodes: Sequence[NodeConfig], timing: Timing) -> None:
-        self._members = Members(nodes, timing)
+    def __init__(
+        self, nodes: Sequence[NodeConfig], timing: Timing, *, forgotten_after_s: float = FORGOTTEN_AFTER_S
+    ) -> None:
+        self._members = Members(nodes, timing, forgotten_after_s)
         self._placements = Placements()
         self._hold = timing.hold
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from llmhost.core.ledger import Ledger
 from llmhost.core.paths import Paths
-from llmhost.fleet.rented import alerts, budget, idle, memory, tidy, warnings
+from llmhost.fleet.desired import VAST, serving
+from llmhost.fleet.rented import alerts, budget, idle, in_use, memory, tidy, warnings
 from llmhost.fleet.rented.ending import Ended
 from llmhost.fleet.rented.enforce import Place, end_fleet, logged
 from llmhost.fleet.rented.market_look import MarketLook
@@ -32,6 +33,8 @@ log = logging.getLogger("llmhost.watch")
 LEAST_PAUSE_S = 0.05
 # A market that answers does so within this; what one that is slow says is heard in the next round.
 LOOK_S = 2.0
+# Machines end themselves when they are idle: what uses the fleet without them must be seen, and told to them, well before.
+IDLE_PART = 0.25
 
 
 @dataclass(slots=True)
@@ -69,6 +72,7 @@ class Rounds:
         self._memory = memory.load(paths)
         self._heard = Heard()
         self._looking = Jobs()
+        self._telling = Jobs()
         self.jobs = Jobs()
         self.told = Jobs()
 
@@ -109,18 +113,29 @@ class Rounds:
         standings = [budget.standing(name, ledger.rentals.terms(name), rentals, now) for name in fleets]
         dry_at = budget.runs_dry_at(standings, ledger.rentals.inventory().credit_usd, now)
         self._memory.forget(set(fleets))
-        return [Look(one, now, self._idle_since(one, now), dry_at) for one in standings]
+        return [Look(one, now, self._idle_since(one, now, ledger), dry_at) for one in standings]
 
-    def _idle_since(self, standing: budget.Standing, now: datetime) -> datetime | None:
-        fleet, ids = standing.fleet, {rental.node_id for rental in standing.open}
+    def _idle_since(self, standing: budget.Standing, now: datetime, ledger: Ledger) -> datetime | None:
+        fleet = standing.fleet
         before = self._memory.activity.get(fleet, idle.Activity())
-        activity = idle.looked(before, self._heard.nodes, ids, now)
-        self._memory.activity[fleet] = activity
+        self._memory.activity[fleet] = activity = self._activity(standing, before, now)
+        if activity.at != before.at:
+            nodes = [node for node in serving(ledger.nodes(fleet)) if node.provider == VAST]
+            self._telling.start(fleet, lambda: in_use.tell(nodes, self._paths))
         since = idle.idle_since(activity, standing.open)
         self._memory.idle_since.pop(fleet, None)
         if since is not None:
             self._memory.idle_since[fleet] = since.isoformat(timespec="seconds")
         return since
+
+    def _activity(self, standing: budget.Standing, before: idle.Activity, now: datetime) -> idle.Activity:
+        ids = {rental.node_id for rental in standing.open}
+        seen = idle.looked(before, self._heard.nodes, ids, now, self._heard.requests)
+        # an `up` that adds a machine, for whose download the others wait; what we do ourselves is no use
+        at_work = is_taken(self._paths) and not self.jobs.names()
+        marked = in_use.marked_at(self._paths)
+        moments = [now] if at_work else [min(marked, now)] if marked else []
+        return idle.used(seen, moments)
 
     # ── telling and ending ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,9 +199,11 @@ class Rounds:
     # ── waiting ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _pause(self, looks: list[Look], ledger: Ledger) -> float:
-        """The usual while; less while something is open, and never past the next moment that matters."""
+        """The usual while; less while something is open or idle times are short, and never past the next moment that matters."""
         hot = bool(self.jobs.names()) or tidy.is_needed(ledger) or self._heard.any_down(_rented_ids(looks))
         pause = min(self._settings.vast_poll_s, self._settings.vast_watch_s) if hot else self._settings.vast_watch_s
+        idle_s = [look.standing.terms.idle_s for look in looks if look.standing.terms and look.standing.terms.idle_s]
+        pause = min([pause, *(max(IDLE_PART * one, self._settings.vast_poll_s) for one in idle_s)])
         now = _now()
         moments = [budget.next_moment(look.standing, now) for look in looks]
         moments += [moment for look in looks for moment in (look.idle_warns_at, look.idle_ends_at)]

@@ -19,10 +19,11 @@ ANSWER_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """`nodes` are the gateway's readings of them, `links` the supervisor's by node."""
+    """`nodes` are the gateway's readings of them, `links` the supervisor's by node, `requests` what the gateway was asked itself."""
 
     nodes: tuple[dict[str, Any], ...] = ()
     links: dict[str, dict[str, Any]] = field(default_factory=dict)
+    requests: dict[str, Any] | None = None
 
     def any_down(self, ids: Iterable[str]) -> bool:
         """Whether the link to one of these is not up."""
@@ -48,4 +49,4 @@ def hear(paths: Paths) -> Heard:
         return Heard()
     children = {child["name"]: child for child in reply["children"]}
     reading = (children.get(GATEWAY) or {}).get("reading") or {}
-    return Heard(tuple(reading.get("nodes") or ()), links_of(reply))
+    return Heard(tuple(reading.get("nodes") or ()), links_of(reply), reading.get("requests"))

@@ -23,6 +23,7 @@ from llmhost.fleet.installation import installation_id, remember_renting
 from llmhost.fleet.node_progress import Board
 from llmhost.fleet.readiness import Wait, prove, ready_deadline
 from llmhost.fleet.rented.access_key import ready_key
+from llmhost.fleet.rented.awake import every_s, kept_awake
 from llmhost.fleet.rented.books import RENTAL
 from llmhost.fleet.rented.change import Changing
 from llmhost.fleet.rented.crew import bring_up
@@ -120,7 +121,12 @@ class _Work:
         send(desk, desk.ledger.nodes(), desk.ledger.gateway(), keep=True)
         stop, seats = threading.Event(), list(zip(plan.seats, plan.taken, strict=True))
         board = Board(self.progress)
-        with deferred(self._tell_interrupted) as interrupts, Visits(desk.settings, desk.paths) as visits:
+        pause_s = every_s(desk.settings.vast_contact_s, terms.idle_s)
+        with (
+            deferred(self._tell_interrupted) as interrupts,
+            Visits(desk.settings, desk.paths) as visits,
+            kept_awake(visits, pause_s),
+        ):
             site = self._site(terms, visits, stop)
             return bring_up(
                 seats, lambda pair: fill(*pair, site, board.node(pair[0].node_id)), stop, interrupts, visits.close

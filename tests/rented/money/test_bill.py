@@ -214,6 +214,25 @@ def test_what_counts_as_a_request():
     assert idle.looked(away, [reading("n1", ok=5)], {"n1"}, NOW).at == quiet.at  # its coming back is no request
 
 
+def test_an_answer_of_the_cache_is_a_request_although_no_node_saw_it():
+    quiet = idle.Activity(ago(minutes=29), {"n1": 5, "gateway": 9})
+    nodes = [reading("n1", ok=5)]
+    at = NOW.isoformat(timespec="seconds")
+    for total, in_flight, expected in ((9, 0, quiet.at), (10, 0, at), (9, 1, at), (0, 0, quiet.at), (3, 0, at)):
+        requests = {"total": total, "in_flight": in_flight}
+        assert idle.looked(quiet, nodes, {"n1"}, NOW, requests).at == expected, requests
+    assert idle.looked(quiet, nodes, {"n7"}, NOW, {"total": 99}).at == quiet.at  # another fleet's gateway
+    later = idle.looked(quiet, nodes, {"n1"}, NOW, {"total": 10})
+    assert idle.looked(later, nodes, {"n1"}, NOW + timedelta(hours=1), {"total": 10}).at == at
+
+
+def test_work_that_is_no_request_is_use_too():
+    quiet = idle.Activity(ago(minutes=29))
+    assert idle.used(quiet, [NOW]).at == NOW.isoformat(timespec="seconds")
+    assert idle.used(quiet, [NOW - timedelta(hours=1)]).at == quiet.at
+    assert idle.used(quiet, []) == quiet
+
+
 def test_idle_is_what_could_have_been_asked():
     activity = idle.Activity(ago(minutes=90))
     assert idle.idle_since(activity, [rental()]) == NOW - timedelta(hours=1)  # it is ready since then

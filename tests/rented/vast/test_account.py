@@ -9,7 +9,7 @@ from tests.rented.market_contract import KEY
 
 def test_what_can_be_spent_is_the_credit(server, market):
     server.market.account.credit, server.market.account.balance = 12.5, 99.0
-    assert market.account() == Account(12.5, "renter@example.test")
+    assert market.account() == Account(12.5, "renter@example.test", id=str(server.market.account.id))
 
 
 def test_a_key_that_may_not_see_the_account_sees_nothing_of_it(server, opened):
