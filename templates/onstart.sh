@@ -26,7 +26,7 @@ grep -qxF -e "$L_KEY" $file || printf '\n%s\n' "$L_KEY" >>$file
 cd .llmhost/guard || :
 if [ ! -e boot ]; then
 # [ends
-  [ -e ends ] || echo "$L_ENDS" >ends
+  [ -s ends ] || echo "$L_ENDS" >ends
 # ends]
   touch contact active boot
 fi
@@ -50,7 +50,8 @@ except OSError as e:print(e)' "$@" "$url"
 }
 # python]
 
-# The dead-man switch. A file that is gone counts as made when the guard began, an end that is no full time of day as none.
+# The dead-man switch. A file that is gone counts as made when the guard began, an end that is no full time of day as none. Where the clock
+# was set, or the machine stood still, it counts anew: else one that is used would end, or one from the future never.
 tell() {
   [ "$*" = "$told" ] || echo "LLMHOST-GUARD $*"
   told=$*
@@ -64,15 +65,21 @@ past() { [ "$(age "$1")" -ge "$2" ] && [ "$(age boot)" -ge "$2" ] && why=$1; }
 guard() {
   trap '' HUP PIPE
   begun=$(date +%s)
-  # The newest is the one: an older guard finds another's number, and ends. On a full disk there is none to be found.
+  # The newest is the one: an older guard finds another's number, and ends. On a full disk there is none to be found, and on one that can
+  # be written no more perhaps an old one.
   me=$BASHPID
-  echo "$me" >pid
+  echo "$me" >pid || me=$(cat pid)
   while pid=$(cat pid); [ "${pid:-$me}" = "$me" ]; do
     if [ "$ok" != 200 ]; then
       ok=$(api GET)
       if [ "$ok" = 200 ]; then tell ok; else tell "failed $ok"; fi
     fi
     now=$(date +%s) why='' ends=$(cat ends)
+    if ((now < last || now > ${last:-$now} + L_EVERY + 99 || $(age boot) < 0)); then
+      touch contact active boot
+      begun=$now
+    fi
+    last=$now
 # [idle
     past active "$L_IDLE"
 # idle]

@@ -88,7 +88,7 @@ class Agent:
 
     def remove_model(self, model: str) -> dict[str, Any]:
         """Delete a model from the node's disk. → `{removed, freed}` in bytes."""
-        return self._ask("rm", model)
+        return self._ask("rm", model, timeout_s=CHANGE_S)  # files of 20 GB, on whatever disk
 
     def pull(self, model: str, on_transfer: OnTransfer) -> bool:
         """Fetch a model; `on_transfer(what, done, total)` in bytes over all its files. False when it was there."""
@@ -171,6 +171,12 @@ def _no_answer(name: str, code: int, err: str) -> LlmhostError:
             "the node has no llmhost, or lost its Python.",
             hint="Set it up again: llmhost up",
             code="node_not_installed",
+        )
+    if "invalid choice" in err:  # its own parser's words
+        return LlmhostError(
+            f"the node runs an older llmhost, which does not know {name!r}.",
+            hint="Bring it up to date: llmhost up",
+            code="node_outdated",
         )
     said = err.strip().splitlines()[-1][:300] if err.strip() else "it said nothing"
     return LlmhostError(

@@ -122,6 +122,23 @@ class Ledger:
         return cls(path, connection)
 
     @classmethod
+    def copied(cls, path: Path) -> Ledger | None:
+        """What a file says that can be read and not written: nobody sees what is written here, and it ends with this process.
+
+        None when there is no ledger.
+        """
+        if not path.exists():
+            return None
+        with _explained(path), contextlib.closing(_reader(path)) as source:
+            if not _version(path, source):
+                return None
+            connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            with _closed_on_failure(connection):
+                source.backup(connection)
+                _bring_up_to_date(path, connection)
+        return cls(path, connection)
+
+    @classmethod
     def in_memory(cls) -> Ledger:
         """One that nobody else sees and that ends with this process: to end what bills although the real one cannot be used."""
         path = Path(":memory:")
@@ -218,6 +235,21 @@ def _create_private(path: Path) -> None:
     except FileExistsError:
         if stat.S_IMODE(path.stat().st_mode) != 0o600:
             path.chmod(0o600)
+
+
+def _reader(path: Path) -> sqlite3.Connection:
+    """On a read-only file system the files beside a database in WAL mode can be used, but not made; where they are not there, because it
+    was closed in order, it is read as one that nobody changes (https://sqlite.org/wal.html, §5)."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
+    try:
+        connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        if path.with_name(f"{path.name}-wal").exists():
+            raise  # the newest changes are only in there
+        return sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
+    return connection
 
 
 def _prepare(path: Path, connection: sqlite3.Connection) -> None:

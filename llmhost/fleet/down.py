@@ -16,7 +16,8 @@ from llmhost.fleet.commit import Change, Desk, gateway_token, send
 from llmhost.fleet.desired import SSH, SUPERVISOR, VAST, serving
 from llmhost.fleet.links import pins_of
 from llmhost.fleet.rented.books import RENTAL
-from llmhost.fleet.rented.leave import Parting, Scope, end_rented, ended_row, must_ask
+from llmhost.fleet.rented.leave import Parting, Scope, end_rented, ended_row, in_spite_of, must_ask
+from llmhost.fleet.rented.rescue import Rescued, readable
 from llmhost.fleet.retire import Departure, after_dismissal, dismiss, drain, left_behind, take_away
 from llmhost.fleet.stopping import not_stopped, stop_all
 from llmhost.fleet.turn import is_taken, my_turn
@@ -68,14 +69,14 @@ def down(settings: Settings, paths: Paths, ending: Ending, progress: Progress) -
 
 def _down(settings: Settings, paths: Paths, ending: Ending, progress: Progress) -> Result:
     try:
-        ledger = Ledger.open_existing(paths.ledger_file)
+        books = readable(paths)
     except LlmhostError as damage:
         return _without_ledger(settings, paths, ending, progress, damage)
-    if ledger is None:
+    if books is None:
         return _without_ledger(settings, paths, ending, progress, None)
-    with ledger:
+    with books.ledger as ledger:
         victims, rest = _split(ledger, ending)
-        work = _Work(ledger, settings, paths, ending, progress)
+        work = _Work(books, settings, paths, ending, progress)
         if rest and not victims and not must_ask(ledger, ending.scope, settings, paths):
             return Result(_data([], []), warnings=[_another_fleet(ending.fleet, rest[0].fleet)])
         return work.end_some(victims) if serving(rest) else work.end_all(victims)
@@ -87,13 +88,25 @@ def _without_ledger(
     """Everything that runs here is stopped; what is rented is known by our installation's id."""
     if damage is None and ending.nodes:
         raise _no_such_node(ending.fleet, ending.nodes)
-    left = stop_all(paths, progress)
+    left, stuck = _stopped(paths, progress)
     parting = Parting()
     if must_ask(None, ending.scope, settings, paths):
         parting = end_rented([], ending.scope, settings, paths, progress, "down")
     result = Result(_data(list(parting.destroyed), list(parting.still_billing)))
-    _complain(result, [*parting.errors, *not_stopped(left), *([damage] if damage else [])])
+    unwritten = parting.unwritten if parting.destroyed else None
+    behind = [
+        in_spite_of(trouble, parting, paths, asked=not ending.nodes) for trouble in [damage or unwritten] if trouble
+    ]
+    _complain(result, [*parting.errors, *not_stopped(left), *stuck, *behind])
     return result
+
+
+def _stopped(paths: Paths, progress: Progress) -> tuple[list[int], list[LlmhostError]]:
+    """Stop what runs here; what is rented is ended also where that fails. The processes that remain, and what was in the way."""
+    try:
+        return stop_all(paths, progress), []
+    except LlmhostError as trouble:
+        return [], [trouble]
 
 
 def _split(ledger: Ledger, ending: Ending) -> tuple[list[NodeRecord], list[NodeRecord]]:
@@ -120,12 +133,17 @@ def _another_fleet(asked: str, up: str) -> str:
 
 @dataclass(slots=True)
 class _Work:
-    ledger: Ledger
+    books: Rescued
     settings: Settings
     paths: Paths
     ending: Ending
     progress: Progress
     troubles: list[LlmhostError] = field(default_factory=list)
+    stuck: list[LlmhostError] = field(default_factory=list)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.books.ledger
 
     def end_all(self, victims: list[NodeRecord]) -> Result:
         """Nothing stays: forget it first, so that nobody starts it again, then stop the supervisor with everything under it.
@@ -137,12 +155,16 @@ class _Work:
         if watched:
             self._drain(victims)
         self._write(lambda nodes: after_dismissal(nodes, {node.id for node in victims}), stays=False)
-        left = self._leave_the_watch() if watched else stop_all(self.paths, self.progress)
+        left = self._leave_the_watch() if watched else self._stop()
         parting = self._end_rented()
         result = self._finish(victims, left, parting)
         if watched and not self._still_open():
-            _complain(result, not_stopped(stop_all(self.paths, self.progress)))
+            _complain(result, [*not_stopped(self._stop()), *self.stuck])
         return result
+
+    def _stop(self) -> list[int]:
+        left, self.stuck = _stopped(self.paths, self.progress)
+        return left
 
     def end_some(self, victims: list[NodeRecord]) -> Result:
         """Some stay: gateway and links are told, and go on without the others."""
@@ -168,14 +190,14 @@ class _Work:
     def _leave_the_watch(self) -> list[int]:
         """Gateway, links and whatever else runs here end; who watches what is rented stays until it is gone. The processes that remain."""
         if not is_running(self.paths):
-            return stop_all(self.paths, self.progress)  # the rest of one that was killed
+            return self._stop()  # the rest of one that was killed
         try:
             with ensure_supervisor(self.paths, self.progress.note, module=SUPERVISOR) as client:
                 self.progress.phase("stop", "stopping the gateway and closing the links")
                 send(self._desk(client), [], None)
         except LlmhostError as error:
             self.progress.note(error.message)
-            return stop_all(self.paths, self.progress)
+            return self._stop()
         return []
 
     def _desk(self, client: Any) -> Desk:
@@ -185,7 +207,12 @@ class _Work:
         if not must_ask(self.ledger, self.ending.scope, self.settings, self.paths):
             return Parting()
         mine = [one for one in self.ledger.rentals.all(open_only=True) if self.ending.scope.has(one)]
-        return end_rented(mine, self.ending.scope, self.settings, self.paths, self.progress, "down")
+        scope = self.ending.scope
+        return end_rented(mine, scope, self.settings, self.paths, self.progress, "down", books=self._books_by_now())
+
+    def _books_by_now(self) -> Rescued | None:
+        """A copy has to be told what became of it; the ledger itself is opened anew, as its disk may be full by now."""
+        return self.books if self.books.trouble else None
 
     def _finish(self, victims: list[NodeRecord], left: list[int], parting: Parting) -> Result:
         elsewhere = [node for node in victims if node.provider == SSH]
@@ -197,15 +224,22 @@ class _Work:
         )
         self._write(lambda nodes: [node for node in nodes if node.id not in gone], stays=True)
         self._forget_terms()
-        rows = [_ended(node, departures.get(node.id), left) for node in victims if node.provider != VAST]
+        stopped = not left and not self.stuck
+        rows = [_ended(node, departures.get(node.id), stopped) for node in victims if node.provider != VAST]
         rows += [*parting.destroyed, *self._gone_before(victims, parting)]
         result = Result(_data(rows, list(parting.still_billing)), warnings=list(parting.warnings))
         behind = [left_behind(one) for one in departures.values() if one.error is not None]
         if self.ending.force:
             result.warnings += [f"{error.message} It is forgotten here." for error in behind]
             behind = []
-        errors = [*self._with_watch(parting), *not_stopped(left), *behind, *self.troubles[:1]]
-        _complain(result, errors)
+        errors = [*self._with_watch(parting), *not_stopped(left), *self.stuck, *behind]
+        self.stuck = []
+        trouble = self.books.trouble or parting.unwritten
+        if trouble and rows:
+            self.troubles.insert(0, in_spite_of(trouble, parting, self.paths))
+        elif trouble:
+            result.warnings.append(trouble.message)
+        _complain(result, [*errors, *self.troubles[:1]])
         return result
 
     def _without_pins(self, nodes: list[NodeRecord]) -> set[str]:
@@ -274,8 +308,8 @@ def _complain(result: Result, errors: list[LlmhostError]) -> None:
         result.exit_code = result.exit_code or error.exit_code
 
 
-def _ended(node: NodeRecord, departure: Departure | None, left: list[int]) -> dict[str, Any]:
-    verified = not left and (departure is None or departure.error is None)
+def _ended(node: NodeRecord, departure: Departure | None, stopped: bool) -> dict[str, Any]:
+    verified = stopped and (departure is None or departure.error is None)
     kept = list(departure.kept) if departure else []
     return {"id": node.id, "instance_id": None, "spent_usd": 0.0, "verified": verified, "kept": kept}
 

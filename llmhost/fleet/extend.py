@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from llmhost.core import durations
-from llmhost.core.errors import LlmhostError, NotReady, Unavailable
+from llmhost.core.errors import LlmhostError, NotReady, Unavailable, UsageError
 from llmhost.core.guard_files import AFTER_LEASE_S, ENDS, GUARD
 from llmhost.core.ledger import Ledger, NodeRecord
 from llmhost.core.paths import Paths
@@ -40,12 +40,16 @@ def extend(settings: Settings, paths: Paths, length: str, progress: Progress) ->
     destroys itself: that is an error (5) that names it. Raises UsageError (`bad_duration`), NotReady (`nothing_rented`), LlmhostError.
     """
     seconds = durations.seconds(length)
+    if seconds == 0:
+        raise UsageError(
+            "a lease of no time would end the fleet now.", hint="To end it: llmhost down", code="bad_duration"
+        )
     ends = None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
     before, nodes, bare = _move_ledger(settings.fleet, paths, ends)
     progress.phase("extend", "telling the machines")
     moved = _tell(nodes, settings, paths, ends)
     moved += [Moved(rental.node_id, _not_there_yet(rental)) for rental in bare]
-    return _result(settings.fleet, before, ends, moved)
+    return _result(settings.fleet, before, ends, moved, f"llmhost extend {length}")
 
 
 def guard_command(ends: datetime | None) -> str:
@@ -84,7 +88,7 @@ def _tell(nodes: list[NodeRecord], settings: Settings, paths: Paths, ends: datet
     ]
 
 
-def _result(fleet: str, before: str | None, ends: datetime | None, moved: list[Moved]) -> Result:
+def _result(fleet: str, before: str | None, ends: datetime | None, moved: list[Moved], again: str) -> Result:
     data: dict[str, Any] = {
         "fleet": fleet,
         "lease_ends_at": ends.isoformat(timespec="seconds") if ends else None,
@@ -94,17 +98,17 @@ def _result(fleet: str, before: str | None, ends: datetime | None, moved: list[M
             for one in moved
         ],
     }
-    errors = [_kept(one, before) for one in moved if one.error is not None]
+    errors = [_kept(one, before, again) for one in moved if one.error is not None]
     code = errors[0].exit_code if errors else 0
     return Result(data, errors=[error.as_dict() for error in errors], exit_code=code)
 
 
-def _kept(moved: Moved, before: str | None) -> LlmhostError:
+def _kept(moved: Moved, before: str | None, again: str) -> LlmhostError:
     why = moved.error.message.rstrip(".") if moved.error else ""
     own = f"at {before}" if before else "as it was"
     return Unavailable(
         f"{moved.node_id} could not be told: {why}. Its own guard still ends it {own}; the lease is moved for all else.",
-        hint="Again, when it can be reached: llmhost extend 4h",
+        hint=f"Again, when it can be reached: {again}",
         code="guard_not_moved",
     )
 

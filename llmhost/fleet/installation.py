@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 
 from llmhost.core import secrets
@@ -24,6 +25,12 @@ def has_rented(paths: Paths) -> bool:
 def remember_renting(paths: Paths) -> None:
     """Remember it, before anything is rented. Raises LlmhostError (`state_unwritable`)."""
     secrets.read_or_create(paths.config_dir / RENTED_MARK, "vast")
+
+
+def forget_renting(paths: Paths) -> None:
+    """The market said for long enough that nothing of ours is there."""
+    with contextlib.suppress(OSError):
+        (paths.config_dir / RENTED_MARK).unlink(missing_ok=True)
 
 
 def alias_of(installation: str, fleet: str, node_id: str) -> str:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Literal
 
 from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
 from llmhost.core.paths import Paths
-from llmhost.fleet.desired import serving
+from llmhost.fleet.desired import GATEWAY, STATUS_PATH, serving
 from llmhost.fleet.rented.books import Books, read_books
 from llmhost.supervisor import lock, logfile
 from llmhost.supervisor.client import SupervisorEnded, SupervisorSilent
 from llmhost.supervisor.launch import find_supervisor
 from llmhost.supervisor.lock import before_boot
+from llmhost.supervisor.loopback import request
 
 ANSWER_S = 0.3
+NOW_S = 2.0
 SupervisorState = Literal["running", "stopping", "silent", "gone", "absent"]
 
 
@@ -61,6 +64,24 @@ def _of_supervisor(paths: Paths, nodes: list[NodeRecord], gateway: GatewayRecord
     state: SupervisorState = "stopping" if reply["stopping"] else "running"
     children = {child["name"]: child for child in reply["children"]}
     return Observed(nodes, gateway, state, reply, children, links_of(reply), reply["gpu"])
+
+
+def gateway_now(reply: dict[str, Any], token: str | None) -> dict[str, Any]:
+    """What the gateway says of itself at this moment; where it does not answer, what the supervisor heard of it last, a second or two ago.
+
+    `reply` is the supervisor's status. {} = there is no gateway, or nothing was heard.
+    """
+    gateway: dict[str, Any] = next((child for child in reply["children"] if child["name"] == GATEWAY), {})
+    heard: dict[str, Any] = gateway.get("reading") or {}
+    if not gateway.get("port"):
+        return heard
+    try:
+        answer = request(
+            f"127.0.0.1:{gateway['port']}", "GET", STATUS_PATH, token=token, timeout_s=NOW_S, whole_s=NOW_S
+        )
+    except OSError:
+        return heard
+    return answer.data if answer.status == HTTPStatus.OK and isinstance(answer.data, dict) else heard
 
 
 def links_of(reply: dict[str, Any]) -> dict[str, dict[str, Any]]:

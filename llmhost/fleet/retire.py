@@ -14,9 +14,10 @@ from llmhost.core.ledger import NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.fleet.commit import Desk, hold
-from llmhost.fleet.desired import DRAINING, GATEWAY, LEAVING, in_phase, is_remote, phase_of
+from llmhost.fleet.desired import DRAINING, LEAVING, in_phase, is_remote, phase_of
 from llmhost.fleet.hosts import place_of
 from llmhost.fleet.links import pins_of
+from llmhost.fleet.observed import gateway_now
 from llmhost.fleet.sweep import NOT_INSTALLED, sweep
 from llmhost.fleet.together import at_once
 from llmhost.fleet.visit import Visits
@@ -115,8 +116,7 @@ def _in(node: NodeRecord, ids: Collection[str], phase: str) -> NodeRecord:
 
 def _in_flight(desk: Desk, ids: Collection[str]) -> int:
     """Requests these nodes answer at the moment, as the gateway knows it; 0 when it cannot be asked."""
-    children = {child["name"]: child for child in desk.client.ask("status")["children"]}
-    reading = (children.get(GATEWAY) or {}).get("reading") or {}
+    reading = gateway_now(desk.client.ask("status"), desk.token)
     known = {node["id"]: node for node in reading.get("nodes") or ()}
     return sum(int((known.get(id) or {}).get("in_flight") or 0) for id in ids)
 

@@ -62,7 +62,7 @@ def _fleet(fleet: str, seen: Observed) -> dict[str, Any]:
         "price_usd_per_hour": round(standing.usd_per_hour, 6),
         "spent_usd": round(standing.spent_usd, 6),
         "budget_usd": standing.budget_usd,
-        "lease_ends_at": standing.terms.lease_ends_at if standing.terms else None,
+        "lease_ends_at": standing.terms.lease_ends_at if standing.terms and standing.open else None,
         "idle_since": books.idle_since.get(fleet),
         "inventory_age_s": age_s(inventory, books.now),
         "credit_usd": inventory.credit_usd,

@@ -38,7 +38,11 @@ def _clean(paths: Paths) -> list[int]:
     """After a supervisor that was killed: wait for its children, then remove its lock file and sockets, which nobody uses then."""
     if not paths.supervisor_lock.exists():
         return []
-    descriptor = lock.try_lock(paths.supervisor_lock)
+    try:
+        descriptor = lock.try_lock(paths.supervisor_lock)
+    except LlmhostError:
+        # Nobody can start one here either, and what cannot be written keeps nothing from being ended.
+        return [] if lock.is_locked(paths.supervisor_lock) else await_orphans(paths)
     if descriptor is None:
         return []  # somebody has just started a new one
     left = await_orphans(paths)

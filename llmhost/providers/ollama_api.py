@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +70,9 @@ class OllamaApi:
         found = next((one for one in self.models() if same_model(one.name, model)), None)
         if found is None:
             return None
-        # Its weights would stay in memory until their time is up, which with us is never.
-        self._json("POST", "/api/generate", {"model": found.name, "keep_alive": 0})
+        # Its weights would stay in memory until their time is up, which with us is never. What is broken may not even unload.
+        with suppress(LlmhostError):
+            self._json("POST", "/api/generate", {"model": found.name, "keep_alive": 0})
         self._json("DELETE", "/api/delete", {"model": found.name})
         return found.size_bytes
 

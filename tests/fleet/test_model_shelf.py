@@ -44,6 +44,14 @@ def test_it_tells_its_bytes_and_whether_there_was_anything_to_fetch():
         assert (shelf.remove("new:1b"), shelf.remove("new:1b")) == (5_000_000_000, None)
 
 
+def test_a_model_that_ollama_cannot_even_unload_is_deleted_all_the_same():
+    """A broken one is a good reason to delete it."""
+    with SmallOllama([Model("broken:1b", size=7)]) as ollama:
+        ollama.unload_status = 500
+        assert LocalShelf(OllamaApi(ollama.url)).remove("broken:1b") == 7
+        assert not ollama.models
+
+
 def test_room_on_a_disk(tmp_path):
     assert free_bytes(tmp_path / "not" / "there" / "yet") > 0
     assert free_bytes(None) is None

@@ -37,7 +37,7 @@ class Model:
 class SmallOllama:
     """`pulls` maps what can be fetched to the model it becomes; `pull_error` makes every pull fail; `pull_cut` breaks it off.
 
-    `layers` are the files of everything that is pulled: digest and bytes.
+    `layers` are the files of everything that is pulled: digest and bytes. `unload_status` is what unloading answers.
     """
 
     def __init__(self, models=(), pulls=None, pull_error=None, pull_cut=False, port=0, layers=LAYERS):
@@ -46,6 +46,7 @@ class SmallOllama:
         self.pull_error = pull_error
         self.pull_cut = pull_cut
         self.layers = layers
+        self.unload_status = 200
         self.asked = []
         self.server = ThreadingHTTPServer(("127.0.0.1", port), type("Bound", (Handler,), {"ollama": self}))
 
@@ -88,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
             self.pull(body["model"])
         elif self.path == "/api/generate" and model is not None and body.get("keep_alive") == 0:
             model.loaded = None
-            self.reply(200, {"done": True, "done_reason": "unload"})
+            self.reply(self.ollama.unload_status, {"done": True, "done_reason": "unload"})
         elif model is None:
             self.reply(404, {"error": f"model '{body.get('model')}' not found"})
         elif self.path == "/api/show":

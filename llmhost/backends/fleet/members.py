@@ -122,9 +122,8 @@ class Members:
             own, ours = node.watch.model, self._model
             assert own is not None
             assert ours is not None
-            return (
-                f"it gets only requests that name a model: it serves {own.id} ({own.digest[:12]}), the fleet {ours.id} ({ours.digest[:12]})"
-            )
+            theirs, fleets = (f"{one.id} ({one.digest[:12]})" for one in (own, ours))
+            return f"only requests that name a model reach it: it serves {theirs}, the fleet {fleets}"
         return node.watch.health.detail
 
     def has_other_model(self, node: NodeBackend) -> bool:

@@ -89,7 +89,8 @@ def _survey(session: Session, settings: Settings, offer: int | None) -> Survey:
 
     request = from_settings(settings, offer)
     with session.progress() as progress:
-        return survey(request, settings, open_market(settings), _machines(session), progress)
+        market = open_market(settings, progress=progress)
+        return survey(request, settings, market, _machines(session), progress)
 
 
 def _machines(session: Session) -> dict[int, MachineNote]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from llmhost.core.paths import Paths
 from llmhost.core.progress import SilentProgress
 from llmhost.core.rentals import Rental
 from llmhost.fleet.commit import Desk, gateway_token, hold
-from llmhost.fleet.desired import VAST, serving
+from llmhost.fleet.desired import VAST, in_phase, serving
 from llmhost.fleet.installation import installation_id
 from llmhost.fleet.links import pins_of
 from llmhost.fleet.rented.books import RENTAL
@@ -48,29 +48,61 @@ class Place:
         return RentDesk(self.market, ledger, installation_id(self.paths), RentTiming.of(self.settings))
 
 
-def end_fleet(fleet: str, why: str, place: Place) -> list[Ended]:
+def end_fleet(fleet: str, why: str, place: Place, still: Callable[[Ledger], bool] = lambda ledger: True) -> list[Ended]:
     """Drain and destroy everything a fleet has rented, verified. What could not be verified stays `destroying`, for the next round.
 
-    A gateway or a supervisor that cannot be told keeps nothing from being destroyed. Raises LlmhostError for a ledger that cannot be used.
+    `still` is asked once more after the draining, in which a lease may be extended, or somebody come back: when it says no, the nodes
+    serve again and nothing is ended. A gateway or a supervisor that cannot be told keeps nothing from being destroyed. Raises LlmhostError
+    for a ledger that cannot be used.
     """
     with Ledger.open(place.paths.ledger_file) as ledger:
-        rentals = ledger.rentals.all(fleet, open_only=True)
-        say_goodbye(rentals, place, ledger)
-        ended = end(rentals, place.desk(ledger), why)
+        desk = place.desk(ledger)
+        ids = _ids_on(ledger.rentals.all(fleet, open_only=True), ledger)
+        _drain(ids, place, ledger)
+        if not still(ledger):
+            _serve_on(ids, place, ledger)
+            return []
+        rentals = [_doomed(rental, desk, why) for rental in ledger.rentals.all(fleet, open_only=True)]
+        _dismiss(ids, place, ledger)
+        ended = end(rentals, desk, why)
         forget_nodes(place, ledger, fleet)
         return ended
 
 
-def say_goodbye(rentals: Sequence[Rental], place: Place, ledger: Ledger) -> None:
-    """The nodes on these machines get no new work, finish what they do for a bounded time, and leave the gateway."""
+def _ids_on(rentals: Sequence[Rental], ledger: Ledger) -> set[str]:
+    """The nodes that serve on these machines."""
     labels = {rental.label for rental in rentals}
-    ids = {node.id for node in serving(ledger.nodes()) if node.spec.get(RENTAL) in labels}
-    if not ids:
-        return
+    return {node.id for node in serving(ledger.nodes()) if node.spec.get(RENTAL) in labels}
+
+
+def _doomed(rental: Rental, desk: RentDesk, why: str) -> Rental:
+    """Written down as ending, where that can be, so that from here on nobody is promised that it goes on."""
+    if rental.state in ("rented", "ready"):
+        with logged("the end could not be written down"):
+            return desk.move(rental, "destroying", why=why)
+    return rental
+
+
+def _drain(ids: set[str], place: Place, ledger: Ledger) -> None:
+    """They get no new work, and finish what they do for a bounded time."""
     with logged("the nodes could not be drained"), desk_of(place, ledger) as desk:
         if desk is not None:
             drain(desk, ids, SilentProgress(), DRAIN_S)
+
+
+def _dismiss(ids: set[str], place: Place, ledger: Ledger) -> None:
+    """They leave the gateway."""
+    with logged("the nodes could not be dismissed"), desk_of(place, ledger) as desk:
+        if desk is not None and ids:
             dismiss(desk, ids)
+
+
+def _serve_on(ids: set[str], place: Place, ledger: Ledger) -> None:
+    """They take work again."""
+    gateway = ledger.gateway()
+    with logged("the nodes could not be put into service again"), desk_of(place, ledger) as desk:
+        if desk is not None and gateway is not None and ids:
+            hold(desk, lambda nodes: [in_phase(node, None) if node.id in ids else node for node in nodes], gateway)
 
 
 def forget_nodes(place: Place, ledger: Ledger, fleet: str | None = None) -> list[NodeRecord]:

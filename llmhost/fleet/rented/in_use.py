@@ -1,7 +1,6 @@
 """Whether somebody uses a fleet without its machines noticing, and how they are told, because each of them ends itself when it is idle.
 
-An answer from the gateway's cache reaches no machine, a request to a fleet of two reaches one of them, and fetching a model is no request at
-all.
+An answer from the gateway's cache reaches no machine, a request to a fleet of two reaches one of them, and fetching a model is no request.
 """
 
 from __future__ import annotations

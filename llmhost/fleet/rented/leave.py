@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,18 @@ from llmhost.core.ledger import Ledger
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.rentals import Rental
-from llmhost.fleet.installation import has_rented
+from llmhost.fleet.installation import forget_renting
 from llmhost.fleet.rented import bill
 from llmhost.fleet.rented.desk import RentDesk
-from llmhost.fleet.rented.ending import KEY_TROUBLES
+from llmhost.fleet.rented.ending import CONSOLE, KEY_TROUBLES
 from llmhost.fleet.rented.ownership import label_of_row, parse
+from llmhost.fleet.rented.rescue import DAMAGED, Rescued, at_hand, is_lost
 from llmhost.fleet.rented.timing import RentTiming
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings
     from llmhost.fleet.rented.ending import Ended
-    from llmhost.fleet.rented.reconcile import Orphan
+    from llmhost.fleet.rented.reconcile import Orphan, Reconciled
 
 # How much of its usual patience a market gets that did not even say what is rented.
 SILENT_PART = 1 / 6
@@ -54,38 +55,53 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Parting:
-    """What became of it. `destroyed` and `still_billing` are as the contract's; `open` are the rentals that may still bill."""
+    """What became of it. `destroyed` and `still_billing` are as the contract's; `open` are the rentals that may still bill.
+
+    `unwritten` = why the ledger does not have it. `nothing_of_ours` = no ledger knew what was rented, and the market listed nothing of this
+    installation for as long as its list may lag behind.
+    """
 
     destroyed: tuple[dict[str, Any], ...] = ()
     still_billing: tuple[dict[str, Any], ...] = ()
     errors: tuple[LlmhostError, ...] = ()
     open: tuple[Rental, ...] = ()
     warnings: tuple[str, ...] = ()
+    unwritten: LlmhostError | None = None
+    nothing_of_ours: bool = False
 
 
 def must_ask(ledger: Ledger | None, scope: Scope, settings: Settings, paths: Paths) -> bool:
     """Whether the market has anything to do with it. `ledger` None = there is none that can be read.
 
-    Who never rented never waits for the network: a ledger says so, or the mark beside the installation's id, where the ledger was lost and
-    there is a new one.
+    Who never rented never waits for the network: a ledger says so, or the mark beside the installation's id, where the ledger was lost or
+    there is a new one. Who rented, and has no ledger that says what, is to be told that nobody knows, also without a key.
     """
     from llmhost.providers.vast.key import find_key
 
     known = ledger.rentals.all() if ledger else []
     if any(rental.is_open and scope.has(rental) for rental in known):
         return True
-    never = ledger is not None and not known and not has_rented(paths)
-    if scope.names or never or secrets.read(paths.installation_id_file) is None:
+    if scope.names or is_lost(ledger, paths):
+        return not scope.names
+    never = ledger is not None and not known
+    if never or secrets.read(paths.installation_id_file) is None:
         return False
     return find_key(settings, None) is not None
 
 
 def end_rented(
-    rentals: Sequence[Rental], scope: Scope, settings: Settings, paths: Paths, progress: Progress, why: str
+    rentals: Sequence[Rental],
+    scope: Scope,
+    settings: Settings,
+    paths: Paths,
+    progress: Progress,
+    why: str,
+    *,
+    books: Rescued | None = None,
 ) -> Parting:
     """End these rentals and the orphans of the scope, and verify it. Works with a ledger that is gone, damaged or cannot be written, too.
 
-    Never raises for what the market does: it is in `errors` (StillBilling when something may bill), with everything that may bill.
+    `books` = the ledger to work with, where it was opened already; it stays open. Never raises for what the market does: it is in `errors` (StillBilling when something may bill), with everything that may bill.
     """
     from llmhost.providers.vast.market import open_market
 
@@ -94,9 +110,14 @@ def end_rented(
         market = open_market(settings)
     except AuthenticationNeeded as error:
         return _untouched(rentals, LlmhostError(error.message, hint=KEY_HINT, code=error.code))
-    with _books(rentals, paths) as books:
-        desk = RentDesk(market, books, installation or "", RentTiming.of(settings), progress)
-        return _Ending(desk, scope, why).carry_out(rentals)
+    if installation is None:
+        return Parting(errors=(_nobody(),))
+    with at_hand(paths, rentals) if books is None else contextlib.nullcontext(books) as found:
+        desk = RentDesk(market, found.ledger, installation, RentTiming.of(settings), progress)
+        parting = _Ending(desk, scope, why, found.complete).carry_out(rentals)
+        if parting.nothing_of_ours:
+            forget_renting(paths)
+        return replace(parting, unwritten=found.trouble)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +125,7 @@ class _Ending:
     desk: RentDesk
     scope: Scope
     why: str
+    complete: bool = True
 
     def carry_out(self, rentals: Sequence[Rental]) -> Parting:
         from llmhost.fleet.rented.ending import end
@@ -111,13 +133,17 @@ class _Ending:
 
         self.desk.progress.phase("destroy", "asking the market what is rented")
         with deferred(self._tell_again) as interrupts:
-            orphans, trouble = self._reconciled()
+            orphans, found, trouble = self._reconciled()
             there = [rental for rental in self._now(rentals) if rental.is_open]
             if isinstance(trouble, AuthenticationNeeded) and trouble.code != "no_permission":
                 return _untouched(there, trouble)
             self._say([*there, *orphans])
             ended = end([*there, *orphans], self._patience(trouble), self.why)
-            parting = self._told(ended, trouble, rentals)
+            nothing = False
+            if found is not None and not self.complete:
+                late, nothing, trouble = self._late(found)
+                ended += end(late, self.desk, self.why)
+            parting = replace(self._told(ended, trouble, rentals), nothing_of_ours=nothing)
             if parting.open and interrupts.asked.is_set():
                 raise parting.errors[0]  # it says more than the signal, which would be all there is to see
         return parting
@@ -125,19 +151,35 @@ class _Ending:
     def _tell_again(self) -> None:
         self.desk.progress.note("what is rented is being ended first; interrupt again to leave it as it is")
 
-    def _reconciled(self) -> tuple[list[Rental], LlmhostError | None]:
-        """Rows for the orphans of the scope."""
+    def _late(self, found: Reconciled) -> tuple[list[Rental], bool, LlmhostError | None]:
+        """Rows for what turns up while the list may lag behind, and whether nothing of ours ever did; the trouble of a market that was not
+        heard for so long."""
+        from llmhost.fleet.rented.lag import late_orphans
+
+        try:
+            late = late_orphans(self.desk, (one.id for one in found.instances))
+            return self._remembered(late), not late and not found.orphans, None
+        except Interrupted:
+            raise
+        except LlmhostError as error:
+            return [], False, error
+
+    def _remembered(self, orphans: Sequence[Orphan]) -> list[Rental]:
         from llmhost.fleet.rented.claims import remember_orphan
+
+        return [remember_orphan(one.instance, self.desk) for one in orphans if self.scope.has_orphan(one)]
+
+    def _reconciled(self) -> tuple[list[Rental], Reconciled | None, LlmhostError | None]:
+        """Rows for the orphans of the scope."""
         from llmhost.fleet.rented.reconcile import reconcile
 
         try:
             found = reconcile(self.desk, patience_s=FIRST_LOOK_S)  # what it leaves is ended right after
-            mine = [orphan for orphan in found.orphans if self.scope.has_orphan(orphan)]
-            return [remember_orphan(orphan.instance, self.desk) for orphan in mine], None
+            return self._remembered(found.orphans), found, None
         except Interrupted:
             raise
         except LlmhostError as error:
-            return [], error
+            return [], None, error
 
     def _patience(self, trouble: LlmhostError | None) -> RentDesk:
         """A market that does not answer is told what to end, and not waited for until the end of all patience."""
@@ -232,7 +274,11 @@ def _shown(rental: Rental) -> str:
 def _untouched(rentals: Sequence[Rental], why: LlmhostError) -> Parting:
     """Nobody could be asked."""
     still = tuple(rental for rental in rentals if rental.is_open)
-    error = still_billing(still, AuthenticationNeeded(why.message, hint=why.hint, code=why.code)) if still else why
+    error = (
+        still_billing(still, AuthenticationNeeded(why.message, hint=why.hint, code=why.code))
+        if still
+        else _nobody_knows(why)
+    )
     return Parting(
         tuple(ended_row(one.node_id, one, verified=False) for one in still),
         tuple(map(billing_row, still)),
@@ -241,23 +287,38 @@ def _untouched(rentals: Sequence[Rental], why: LlmhostError) -> Parting:
     )
 
 
+def in_spite_of(trouble: LlmhostError, parting: Parting, paths: Paths, *, asked: bool = True) -> LlmhostError:
+    """The ledger's trouble, with what was done although there is: what may still bill is in errors of its own. `asked` = for what is rented."""
+    gone = [row["instance_id"] for row in parting.destroyed if row["verified"] and row["instance_id"]]
+    done = f" Destroyed, and verified: instance {', '.join(gone)}." if gone else ""
+    file = paths.ledger_file
+    if not asked:
+        said, hint = "What runs here was stopped; what is rented was left as it is.", "End all of it: llmhost down"
+    elif trouble.code == DAMAGED:
+        said, hint = "The file is kept.", f"Keep it aside: mv {file} {file}.damaged"
+    else:
+        said, hint = "That could not be written down, so status still shows what there was.", trouble.hint
+    if asked:
+        said = f"{'What could be ended' if parting.errors else 'The fleet'} was ended all the same.{done} {said}"
+    return LlmhostError(f"{trouble.message} {said}", hint=hint, code=trouble.code)
+
+
+def _nobody_knows(why: LlmhostError) -> AuthenticationNeeded:
+    message = f"nobody knows whether something of this installation bills: {why.message}"
+    return AuthenticationNeeded(message, hint=why.hint or KEY_HINT, code=why.code)
+
+
+def _nobody() -> StillBilling:
+    """Something was rented from here, and neither a ledger nor our own id says what."""
+    return StillBilling(
+        "nobody knows whether something of this installation bills: its ledger is lost, and so is its id.",
+        hint=f"See in the console what bills, and destroy it there: {CONSOLE}",
+        code="rent_unsettled",
+    )
+
+
 def _installation(rentals: Sequence[Rental], paths: Paths) -> str | None:
     """Who we are; where the file of it is lost, our own labels say so."""
     known = secrets.read(paths.installation_id_file)
     labels = (parse(label_of_row(rental.label)) for rental in rentals)
     return known or next((label.installation for label in labels if label is not None), None)
-
-
-@contextlib.contextmanager
-def _books(rentals: Sequence[Rental], paths: Paths) -> Iterator[Ledger]:
-    """The ledger; where it cannot be read or written, one in memory with these rentals: what bills must end all the same."""
-    with contextlib.ExitStack() as stack:
-        try:
-            paths.create()
-            ledger = stack.enter_context(Ledger.open(paths.ledger_file))
-            ledger.rentals.put_inventory(ledger.rentals.inventory())  # reading alone proves nothing of a full disk
-        except LlmhostError:
-            ledger = stack.enter_context(Ledger.in_memory())
-            for rental in rentals:
-                ledger.rentals.add(replace(rental))
-        yield ledger

@@ -30,10 +30,10 @@ from llmhost.fleet.rented.books import RENTAL
 from llmhost.fleet.rented.change import Change, change_for
 from llmhost.fleet.rented.leave import still_billing
 from llmhost.fleet.rented.order import order_for
-from llmhost.fleet.rented.plan import Kept, Money, RentedPlan, Seat, action_of, check_credit
+from llmhost.fleet.rented.plan import Kept, Money, RentedPlan, Seat, action_of, check_budget, check_credit
 from llmhost.fleet.rented.request import RentWish
 from llmhost.fleet.rented.seen import Seen, glance, look
-from llmhost.fleet.rented.wishes import sources_of, terms_for, wish_for
+from llmhost.fleet.rented.wishes import going_on, sources_of, terms_for, wish_for
 from llmhost.fleet.turn import is_taken
 from llmhost.providers.base import BackendChoice
 from llmhost.providers.market import Instance, Market
@@ -93,6 +93,7 @@ class _Maker:
         leftovers = self._leftovers(kept)
         now = time.time()
         terms, notes = terms_for(self.fleet, wish, self.settings, inherited if kept else None, now)
+        terms = going_on(terms, inherited) if inherited else terms
         changed = tuple(change for one in kept if (change := change_for(one.node, wish)) is not None)
         seats = self._seats(wish.count - len(kept))
         found = self._survey(wish, terms, now) if seats else None
@@ -120,8 +121,15 @@ class _Maker:
             changed=changed,
             sources=self._sources(wish, inherited) | {"port": port_source},
             changes=changes,
-            notes=(*self._notes(leftovers), *self._too_many(kept), *notes, *(found.notes if found else ())),
+            notes=(
+                *self._notes(leftovers),
+                *self._too_many(kept),
+                *self._offer_not_taken(kept, seats),
+                *notes,
+                *(found.notes if found else ()),
+            ),
         )
+        check_budget(plan)
         check_credit(plan)
         return replace(plan, onstart=self._onstart(plan)) if seats else plan
 
@@ -226,6 +234,17 @@ class _Maker:
             return []
         return [
             f"{len(kept)} nodes are there, and {self.request.count} asked for; to let one go: llmhost down {kept[-1].node.id}"
+        ]
+
+    def _offer_not_taken(self, kept: Sequence[Kept], seats: Sequence[Seat]) -> list[str]:
+        """An offer that was named, when nothing more is to be rented."""
+        offer = self.request.offer_id
+        if offer is None or seats or offer in {one.rental.offer_id for one in kept}:
+            return []
+        more = len(kept) + 1
+        return [
+            f"offer {offer} is not rented, because there are as many machines as were asked for; "
+            f"to add it: llmhost up --count {more} --offer {offer}"
         ]
 
     def _onstart(self, plan: RentedPlan) -> str:

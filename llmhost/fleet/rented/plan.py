@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -220,6 +221,17 @@ def check_credit(plan: RentedPlan) -> None:
             f"the account's credit is ${plan.money.credit_usd:.2f}; the first hour and a dollar beside it take ${need:.2f}.",
             hint="Add credit at https://cloud.vast.ai/billing/, or rent less: llmhost offers",
             code="insufficient_credit",
+        )
+
+
+def check_budget(plan: RentedPlan) -> None:
+    """Raises NothingSuitable (`budget_spent`) when a fleet has cost its budget already: the watch would end it at once."""
+    limit, spent = plan.money.budget_usd, plan.money.spent_usd
+    if limit is not None and spent >= limit and (plan.kept or plan.leaving):
+        raise NothingSuitable(
+            f"fleet {plan.fleet!r} has cost ${spent:.2f} since it began, which a budget of ${limit:.2f} does not cover.",
+            hint=f"Name a larger one (llmhost up --budget {math.ceil(spent + 1)}), or end it: llmhost down",
+            code="budget_spent",
         )
 
 

@@ -63,6 +63,6 @@ def prepare(request: UpRequest, settings: Settings, paths: Paths, progress: Prog
     """Look at ledger and market, and plan. Raises AuthenticationNeeded (`no_key`) at once, and as `make_rented_plan` does."""
     from llmhost.providers.vast.market import open_market
 
-    market = open_market(settings)
+    market = open_market(settings, progress=progress)
     plan, seen = make_rented_plan(request, settings, paths, market, progress, dry=dry)
     return Prepared(plan, request, settings, paths, market, seen)

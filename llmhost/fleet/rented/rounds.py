@@ -155,13 +155,10 @@ class Rounds:
                 ledger.rentals.put_terms(replace(terms, alerted=reached))
 
     def _end_if_over(self, look: Look) -> bool:
-        """Whether the fleet's time or money is over. An idle one is left alone while somebody is at work."""
-        why = budget.is_over(look.standing, look.now)
-        if why is None and look.idle_ends_at is not None and look.now >= look.idle_ends_at:
-            why = None if is_taken(self._paths) else "nobody has used it"
-        if why is None:
-            return False
-        fleet = look.standing.fleet
+        """Whether the fleet's time or money is over."""
+        why, fleet = self._why_over(look), look.standing.fleet
+        if why is None or f"end {fleet}" in self.jobs.names():
+            return why is not None
         if self._memory.first_time(f"ended/{fleet}/{why}/{_period(look)}"):
             self._say(warnings.ended_alert(look, why))
         place = self._look.place
@@ -169,10 +166,29 @@ class Rounds:
             self.jobs.start(f"end {fleet}", lambda: self._end(fleet, why, place))
         return True
 
+    def _why_over(self, look: Look) -> str | None:
+        """An idle one is left alone while somebody is at work."""
+        why = budget.is_over(look.standing, look.now)
+        if why is None and look.idle_ends_at is not None and look.now >= look.idle_ends_at:
+            why = None if is_taken(self._paths) else "nobody has used it"
+        return why
+
+    def _is_over_still(self, fleet: str, ledger: Ledger) -> bool:
+        """Asked anew, once nothing is under way any more."""
+        now, before = _now(), self._memory.activity.get(fleet, idle.Activity())
+        standing = budget.standing(fleet, ledger.rentals.terms(fleet), ledger.rentals.all(), now)
+        heard = hear(self._paths)
+        ids = {rental.node_id for rental in standing.open}
+        activity = idle.looked(before, heard.nodes, ids, now, heard.requests)
+        over = self._why_over(Look(standing, now, idle.idle_since(activity, standing.open)))
+        if over is None:
+            log.info("it goes on after all", extra={"fleet": fleet})
+        return over is not None
+
     def _end(self, fleet: str, why: str, place: Place) -> None:
         ended: list[Ended] = []
         with logged(f"fleet {fleet} could not be ended"):
-            ended = end_fleet(fleet, why, place)
+            ended = end_fleet(fleet, why, place, lambda ledger: self._is_over_still(fleet, ledger))
         for one in ended:
             facts = {"node": one.rental.node_id, "instance": one.rental.instance_id, "verified": one.verified}
             log.info("ended", extra={"fleet": fleet, "why": why, **facts})

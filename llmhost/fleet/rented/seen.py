@@ -35,10 +35,11 @@ class Seen:
 
     @property
     def mark(self) -> tuple[Any, ...]:
-        """Equal as long as nothing was rented, ended or brought up."""
+        """Equal as long as nothing was rented, ended or brought up, and nobody moved the end of the lease or the budget."""
         nodes = sorted((node.id, node.provider, node.model or "", phase_of(node) or "") for node in self.nodes)
         open_ones = sorted((rental.label, rental.state) for rental in self.rentals if rental.is_open)
-        return (*nodes, *open_ones)
+        money = (self.terms.lease_ends_at, self.terms.budget_usd) if self.terms else ()
+        return (*nodes, *open_ones, money)
 
 
 def look(fleet: str, settings: Settings, paths: Paths, market: Market, progress: Progress, *, at_work: bool) -> Seen:

@@ -9,8 +9,8 @@ from typing import Any
 
 from llmhost.core.errors import LlmhostError
 from llmhost.core.paths import Paths
-from llmhost.fleet.desired import GATEWAY
-from llmhost.fleet.observed import links_of
+from llmhost.core.secrets import read
+from llmhost.fleet.observed import gateway_now, links_of
 from llmhost.fleet.rented.bill import moment
 from llmhost.supervisor.launch import find_supervisor
 
@@ -38,15 +38,14 @@ class Heard:
 
 
 def hear(paths: Paths) -> Heard:
-    """Ask the supervisor once. One that does not answer is heard of again in the next round."""
+    """Ask the supervisor, and the gateway itself. What does not answer is heard of again in the next round."""
     try:
         client = find_supervisor(paths, ANSWER_S)
         if client is None:
             return Heard()
         with client:
             reply = client.ask("status", timeout_s=ANSWER_S)
+        reading = gateway_now(reply, read(paths.gateway_token_file))
     except LlmhostError:
         return Heard()
-    children = {child["name"]: child for child in reply["children"]}
-    reading = (children.get(GATEWAY) or {}).get("reading") or {}
     return Heard(tuple(reading.get("nodes") or ()), links_of(reply), reading.get("requests"))

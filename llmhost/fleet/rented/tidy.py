@@ -44,7 +44,7 @@ def tidy(place: Place) -> list[Ended]:
             serve_again(place, ledger, found.instances)
             doomed = _left(desk, [*found.unfinished, *forgotten(ledger)])
             forget_nodes(place, ledger)
-            _forget_terms(ledger)
+            forget_terms(ledger)
         # written down as ending: nobody takes them for something to go on with, so the turn need not be kept until it is verified
         return end(doomed, desk, ABANDONED)
 
@@ -97,7 +97,7 @@ def _left(desk: RentDesk, abandoned: Sequence[Rental]) -> list[Rental]:
     return [desk.move(rental, "destroying", why=ABANDONED) for rental in doomed]
 
 
-def _forget_terms(ledger: Ledger) -> None:
+def forget_terms(ledger: Ledger) -> None:
     """Of fleets that have nothing rented any more."""
     rentals = ledger.rentals.all()
     for fleet in {rental.fleet for rental in rentals} - {rental.fleet for rental in rentals if rental.is_open}:

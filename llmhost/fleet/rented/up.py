@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,7 @@ from llmhost.fleet.rented.ownership import label_of_row, parse
 from llmhost.fleet.rented.plan import RentedPlan
 from llmhost.fleet.rented.timing import RentTiming
 from llmhost.fleet.rented.watchtower import Watchtower
-from llmhost.fleet.rented.wishes import begun_now
+from llmhost.fleet.rented.wishes import begun_now, changes_of_money, going_on
 from llmhost.fleet.rented.work import Pool, Site, fill
 from llmhost.fleet.status import status
 from llmhost.fleet.succession import replaced
@@ -108,10 +109,17 @@ class _Work:
 
     def _agree(self) -> Terms:
         """Write down what holds of lease, budget and idle time, before anything is rented under it."""
-        terms = self.plan.terms
-        if self.plan.seats and not self.plan.kept:
-            terms = begun_now(terms, self.plan.wish, time.time())
-        self.desk.ledger.rentals.put_terms(terms)
+        rentals, plan = self.desk.ledger.rentals, self.plan
+        with self.desk.ledger.transaction():
+            there = rentals.terms(plan.fleet) if rentals.all(plan.fleet, open_only=True) else None
+            terms = plan.terms if there is None else going_on(plan.terms, there)
+            if plan.seats and not plan.kept:
+                terms = begun_now(terms, plan.wish, time.time(), anew=there is None)
+            elif there is not None:
+                terms = replace(terms, lease_ends_at=there.lease_ends_at)  # which `extend` may have moved meanwhile
+            rentals.put_terms(terms)
+        for change in changes_of_money(there, terms):
+            self.progress.note(change)
         return terms
 
     def _rent(self, terms: Terms) -> list[NodeRecord]:
@@ -189,7 +197,8 @@ class _Work:
     def _without_tunnel(self, records: Sequence[NodeRecord]) -> list[str]:
         if self.plan.tunnel or not records:
             return []
-        minutes = self.desk.settings.vast_contact_s / 60
+        least_s = min(self.desk.settings.vast_contact_s, self.plan.terms.idle_s or math.inf)
+        minutes = max(1.0, least_s / 60)
         return [f"without a link the machines end themselves after {minutes:.0f} minutes; to open one: llmhost tunnel"]
 
     def result(self, outcome: _Outcome) -> Result:

@@ -19,6 +19,7 @@ from llmhost.core.settings import Settings
 from llmhost.fleet.desired import WATCH
 from llmhost.fleet.rented.alerts import COMMAND_S
 from llmhost.fleet.rented.rounds import Rounds
+from llmhost.fleet.rented.tidy import forget_terms
 from llmhost.fleet.rented.watch import GRACE_S
 from llmhost.fleet.turn import try_turn
 from llmhost.providers.market import Market
@@ -70,6 +71,7 @@ def leave(paths: Paths) -> bool:
     with try_turn(paths) as mine, Ledger.open(paths.ledger_file) as ledger, ledger.transaction():
         if not mine or ledger.rentals.all(open_only=True):
             return False
+        forget_terms(ledger)
         client = find_supervisor(paths, ANSWER_S)
         if client is not None:
             with client:

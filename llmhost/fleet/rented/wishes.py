@@ -30,6 +30,15 @@ SETTINGS = {
     "disk_gb": "disk",
     "image": "image",
 }
+# What only says which machine is rented, and so is nothing for one that is: a field, and its option.
+OF_THE_OFFER = {
+    "max_price": "--max-price",
+    "regions": "--region",
+    "trust": "--trust",
+    "min_reliability": "--min-reliability",
+    "disk_gb": "--disk",
+    "image": "--image",
+}
 # Another backend brings its own model, another model its own window and disk.
 _BRINGS = {"backend": ("model", "context", "disk_gb", "gpu"), "model": ("context", "disk_gb", "backend")}
 
@@ -69,15 +78,41 @@ def terms_for(
         notes.append(
             "the idle time of machines that are rented stays as it is; new ones get the one that was asked for."
         )
-    alerted = there.alerted if wish.budget == there.budget_usd else ()
+    others = [option for name, option in OF_THE_OFFER.items() if name in known and known[name] != getattr(wish, name)]
+    if others:
+        notes.append(
+            f"{', '.join(others)}: what is rented already stays as it is; that holds for what is rented from now on."
+        )
     kept = {**wish.as_dict(), "lease_s": known.get("lease_s", wish.lease_s)}
-    return replace(there, budget_usd=wish.budget, max_price=wish.max_price, alerted=alerted, wish=kept), tuple(notes)
+    return going_on(replace(there, budget_usd=wish.budget, max_price=wish.max_price, wish=kept), there), tuple(notes)
 
 
-def begun_now(terms: Terms, wish: RentWish, now: float) -> Terms:
-    """The terms of a fleet that begins now: a prompt that was open for long takes nothing of the lease."""
+def begun_now(terms: Terms, wish: RentWish, now: float, *, anew: bool = True) -> Terms:
+    """The terms of machines that are rented now: a prompt that was open for long takes nothing of the lease.
+
+    `anew` = there are no others of the fleet, so its budget begins, too.
+    """
     ends = None if wish.lease_s is None else _time(now + wish.lease_s)
-    return replace(terms, lease_ends_at=ends, since=_time(now))
+    return replace(terms, lease_ends_at=ends, since=_time(now) if anew else terms.since)
+
+
+def going_on(terms: Terms, there: Terms) -> Terms:
+    """The terms of a fleet that has something rented under others: what it spent counts, and what was told of that is not told again."""
+    alerted = there.alerted if there.budget_usd == terms.budget_usd else ()
+    return replace(terms, since=there.since, alerted=alerted)
+
+
+def changes_of_money(before: Terms | None, after: Terms) -> list[str]:
+    """Sentences about what holds now and did not before."""
+    if before is None or before.budget_usd == after.budget_usd:
+        return []
+    was = "there was none" if before.budget_usd is None else f"it was ${before.budget_usd:.2f}"
+    now = (
+        "there is no budget any more"
+        if after.budget_usd is None
+        else f"the budget is ${after.budget_usd:.2f} from now on"
+    )
+    return [f"{now} ({was})"]
 
 
 def _is_said(name: str, settings: Settings, known: dict[str, Any]) -> bool:

@@ -21,6 +21,8 @@ _WRONG_KEY = ("invalid user key", "requires login", "invalid api key")
 GROUPS = ("misc", "user_read", "instance_read", "instance_write", "billing_read")
 KEY_HINT = "Set VAST_API_KEY to a key of https://cloud.vast.ai/manage-keys/ and run: llmhost doctor"
 STATUS_HINT = "Try again in a moment; what is rented is shown by: llmhost status"
+# The quota is one of a day (vast facts §1.4).
+QUOTA_HINT = "The quota begins anew at midnight UTC; what is rented is shown by: llmhost status"
 
 
 class VastTrouble(Unavailable):
@@ -34,8 +36,9 @@ class VastTrouble(Unavailable):
         passing: bool = False,
         too_frequent: bool = False,
         retry_after_s: float | None = None,
+        hint: str = STATUS_HINT,
     ) -> None:
-        super().__init__(message, hint=STATUS_HINT, code=code)
+        super().__init__(message, hint=hint, code=code)
         self.passing = passing
         self.too_frequent = too_frequent
         self.retry_after_s = retry_after_s
@@ -102,7 +105,8 @@ def _odd_success(status: int, data: Any, secrets: Iterable[str]) -> LlmhostError
 def _too_frequent(answer: Answer, secrets: Iterable[str]) -> VastTrouble:
     if (answer.fields or {}).get("error") == "search_quota_exceeded":
         words = said(answer.data, secrets) or "the quota of searches is used up"
-        return VastTrouble(f"vast.ai searches no more today: {words}.", code="search_quota_exceeded")
+        message = f"vast.ai searches no more today: {words}."
+        return VastTrouble(message, code="search_quota_exceeded", hint=QUOTA_HINT)
     return VastTrouble(
         "vast.ai says that it is asked too often.",
         code="rate_limited",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from llmhost.core.errors import AuthenticationNeeded
+from llmhost.core.paths import Paths
+from llmhost.core.progress import Progress
 from llmhost.core.settings import Settings
 from llmhost.providers.market import Account, Instance, MarketOffer, OfferWish, Order, Refused, RentOutcome, Unknown
 from llmhost.providers.vast import create, failures, instances, logs, pace, search, ssh_keys
@@ -13,20 +18,22 @@ from llmhost.providers.vast.api import Api
 from llmhost.providers.vast.client import Wire
 from llmhost.providers.vast.failures import VastTrouble
 from llmhost.providers.vast.key import need_key
+from llmhost.providers.vast.seen import Seen
 from llmhost.providers.vast.values import number, text, whole
 
 
 class VastMarket:
     """One account. Nothing is asked, and the vendor's package not imported, before the first call.
 
-    Reads are repeated a few times within a bound, writes never. `secrets` must occur in no order: the account's key, and whatever else
-    is configured.
+    Reads are repeated a few times within a bound; writes only after a 429, and a rent never. `secrets` must occur in no order: the
+    account's key, and whatever else is configured. `seen` answers a search that was just made; nothing does without.
     """
 
     name = "vast"
 
-    def __init__(self, api: Api, secrets: Sequence[str] = ()) -> None:
+    def __init__(self, api: Api, secrets: Sequence[str] = (), seen: Seen | None = None) -> None:
         self._api = api
+        self._seen = seen
         self._secrets = tuple(secrets)
         self.account_id: str | None = None
 
@@ -43,7 +50,10 @@ class VastMarket:
         return Account(number(data.get("credit")), text(data.get("email")), id=self.account_id)
 
     def offers(self, wish: OfferWish) -> list[MarketOffer]:
-        """All of one GPU that are free now, cheapest first, `offer_id` or not: an id cannot be searched for (vast facts §1.5)."""
+        """All of one GPU that are free now, cheapest first, `offer_id` or not: an id cannot be searched for (vast facts §1.5).
+
+        "Now" is up to a minute ago, when any process looked for the same, unless something was ordered since.
+        """
         try:
             return self._search(wish)
         except VastTrouble as trouble:
@@ -58,6 +68,8 @@ class VastMarket:
             answer = self._api.write("create", "PUT", f"/asks/{offer.id}/", body)
         except VastTrouble as trouble:
             return Unknown(trouble.message.rstrip("."))
+        finally:
+            self._forget()
         found = create.outcome(answer.status, answer.headers, answer.body, self._secrets)
         if isinstance(found, Refused) and found.reason == "rate_limited" and found.retry_after_s is None:
             return Refused(found.reason, found.message, self._api.pace.refusal_s("create"), found.instance_id)
@@ -89,21 +101,36 @@ class VastMarket:
             body = search.query(wish, price=price, narrow=narrow)
             return search.page_of(self._api.read_object("search", "POST", "/bundles/", body=body))
 
-        return search.read(search.all_rows(page), wish)
+        asked = search.query(wish, narrow=narrow)
+        rows = self._seen.rows(asked) if self._seen else None
+        if rows is None:
+            began, rows = time.time(), search.all_rows(page)
+            if self._seen:
+                self._seen.keep(asked, rows, began)
+        return search.read(rows, wish)
+
+    def _forget(self) -> None:
+        """What was offered is taken, or was gone already."""
+        if self._seen:
+            self._seen.forget()
 
     def _change(self, endpoint: str, method: str, instance_id: int, body: dict[str, str]) -> None:
-        answer = self._api.write(endpoint, method, f"/instances/{instance_id}/", body)
+        answer = self._api.insist(endpoint, method, f"/instances/{instance_id}/", body)
         trouble = self._api.trouble(answer)
         if trouble is not None and not failures.gone(answer):
             raise trouble
 
 
 def open_market(
-    settings: Settings, environ: Mapping[str, str] | None = None, secrets: Sequence[str] = ()
+    settings: Settings,
+    environ: Mapping[str, str] | None = None,
+    secrets: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> VastMarket:
     """The account of the settings' key. Raises AuthenticationNeeded (`no_key`, or `bad_key` for one that no header can carry).
 
-    `secrets` are further ones that no order may contain, besides those of the settings.
+    `secrets` are further ones that no order may contain, besides those of the settings; `progress` is told of long waits. The pace is
+    shared, and searches are remembered, in the state directory of the environment.
     """
     key = need_key(settings, environ)
     hidden = tuple(dict.fromkeys((key, *_configured(settings), *secrets)))
@@ -113,8 +140,20 @@ def open_market(
         read_timeout_s=settings.vast_read_timeout_s,
         write_timeout_s=settings.vast_write_timeout_s,
     )
-    turns = pace.shared((settings.vast_url or "").rstrip("/"), key, settings.vast_pace)
-    return VastMarket(Api(wire, turns, 2 * settings.vast_read_timeout_s, hidden), hidden)
+    account, folder = _account((settings.vast_url or "").rstrip("/"), key), _memory(environ)
+    turns = pace.shared(account, folder, settings.vast_pace)
+    api = Api(wire, turns, 2 * settings.vast_read_timeout_s, hidden, progress)
+    return VastMarket(api, hidden, Seen(account, folder, settings.vast_pace))
+
+
+def _account(url: str, key: str) -> str:
+    """A name for files that says nothing of the key."""
+    return hashlib.blake2b(f"{url}\0{key}".encode(), digest_size=16).hexdigest()
+
+
+def _memory(environ: Mapping[str, str] | None) -> Path:
+    """Where the processes of this installation tell each other what they asked of the market."""
+    return Paths.from_environment(None if environ is None else dict(environ)).state_dir / "market"
 
 
 def _configured(settings: Settings) -> list[str]:

@@ -11,7 +11,7 @@ from llmhost.providers.vast.api import Api
 def register(api: Api, public_key: str) -> None:
     """Raises AuthenticationNeeded (`no_permission`: listing takes user_read, adding user_write) or Unavailable."""
     if same(public_key) not in {same(each) for each in listed(api.read("ssh_keys", "GET", "/ssh/"))}:
-        _add(api, "ssh_key_create", "/ssh/", public_key)
+        _add(api, "ssh_keys", "/ssh/", public_key)
 
 
 def attach(api: Api, instance_id: int, public_key: str) -> None:
@@ -32,7 +32,7 @@ def same(public_key: str) -> tuple[str, ...]:
 
 
 def _add(api: Api, endpoint: str, path: str, public_key: str) -> None:
-    answer = api.write(endpoint, "POST", path, {"ssh_key": public_key.strip()})
+    answer = api.insist(endpoint, "POST", path, {"ssh_key": public_key.strip()})
     trouble = api.trouble(answer)
     if trouble is not None and "already" not in failures.said(answer.fields).lower():
         raise trouble

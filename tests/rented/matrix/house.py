@@ -9,26 +9,30 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from llmhost.core.ledger import Ledger
+from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
+from llmhost.core.rentals import Rental
+from llmhost.fleet.desired import VAST
 from tests.rented.matrix.running import Commands, Running
 from tests.support.claude import Run
 from tests.support.marketplace.server import MarketServer
 from tests.support.rented_stack import RentedStack
-from tests.support.system import processes_touching, wait_until
+from tests.support.system import free_port, processes_touching, wait_until
 
 # Machines that come to nothing are given up soon, and one that cannot be ended is not waited for.
 QUICK = {
     "LLMHOST_VAST_POLL_S": "0.1",
     "LLMHOST_VAST_SETTLE_S": "0.3",
-    "LLMHOST_VAST_VERIFY_S": "6",
+    "LLMHOST_VAST_VERIFY_S": "5",
     "LLMHOST_VAST_READ_TIMEOUT_S": "3",
     "LLMHOST_VAST_WRITE_TIMEOUT_S": "3",
-    "LLMHOST_VAST_STALL_S": "1",
-    "LLMHOST_VAST_UNPACK_STALL_S": "1.5",
+    "LLMHOST_VAST_STALL_S": "0.6",
+    "LLMHOST_VAST_UNPACK_STALL_S": "0.6",
     "LLMHOST_VAST_WATCH_S": "0.3",
     "LLMHOST_VAST_OFFLINE_S": "1",
     "LLMHOST_NODE_DRAIN_S": "0.5",
 }
+# For machines that move on, or that something else is to happen to.
+PATIENT = {"LLMHOST_VAST_STALL_S": "30", "LLMHOST_VAST_UNPACK_STALL_S": "30"}
 UP = ("--json", "up", "--backend", "rehearsal", "--yes")
 LEAK = 6
 
@@ -78,6 +82,14 @@ class House(RentedStack):
     def processes(self) -> list[int]:
         return [pid for pid in processes_touching(self.root) if pid != os.getpid()]
 
+    def kill(self, name: str) -> None:
+        """As `kill -9` of the supervisor or of the watch under it."""
+        module = {"supervisor": "llmhost.fleet.supervisor", "watch": "llmhost.fleet.rented.watch"}[name]
+        found = [pid for pid, line in processes_touching(self.root).items() if f"-m {module}" in line]
+        assert found, f"no {name} runs"
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+
     def power_cut(self, command: Running | None = None) -> None:
         """Every process of the installation is gone at once."""
         for pid in [*([command.pid] if command else []), *self.processes()]:
@@ -85,6 +97,19 @@ class House(RentedStack):
                 os.kill(pid, signal.SIGKILL)
         if command is not None:
             command.wait()
+
+    def serve_on_paper(self) -> int:
+        """As an `up` leaves it, but that nobody can reach the machine: rented, ready, in the ledger. Its number."""
+        up = self.begin_up()
+        wait_until(lambda: self.bills() and self.open_rows()[0].state == "rented", "something is rented", 30)
+        self.power_cut(up)
+        (number,) = self.bills()
+        with Ledger.open(ledger_of(self)) as ledger:
+            (row,) = ledger.rentals.all(open_only=True)
+            ledger.rentals.move(row.label, "ready", ready_at=row.rented_at)
+            ledger.put_node(_unreachable(row))
+            ledger.put_gateway(GatewayRecord(free_port(), False))
+        return number
 
     # ── what must hold ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -112,6 +137,7 @@ class House(RentedStack):
         if done.exit_code == LEAK:
             self.assert_named(done, blind=blind)
             self.control.clear_faults()
+            self.env["LLMHOST_VAST_VERIFY_S"] = "20"
             done = self.end()
         assert done.exit_code == 0, (done.stdout, done.stderr)
         assert self.billing() == sorted(self.foreign)
@@ -126,6 +152,19 @@ class House(RentedStack):
         self.end()
         self.power_cut()
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _unreachable(row: Rental) -> NodeRecord:
+    spec = {
+        "target": {"host": "127.0.0.1", "port": 9, "user": "root"},
+        "alias": "llmhost-test-n1",
+        "folder": ".llmhost/nodes/x",
+        "python": "python3",
+        "remote_socket": "/tmp/no-such-llmhost.sock",
+        "transport": "openssh",
+        "rental": row.label,
+    }
+    return NodeRecord(row.node_id, row.fleet, VAST, "rehearsal", None, None, "token", spec)
 
 
 def error_of(done: Run) -> str:

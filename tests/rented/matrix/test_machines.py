@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rented.matrix.house import error_of
+from tests.rented.matrix.house import PATIENT, error_of
 from tests.support.system import wait_until
 
 
@@ -21,7 +21,7 @@ from tests.support.system import wait_until
 )
 def test_one_that_comes_to_nothing_is_ended(scenario, code, paper, new_house):
     paper.control.set(scenario=scenario)
-    house = new_house(paper, LLMHOST_VAST_ATTEMPTS="1")
+    house = new_house(paper, **{"LLMHOST_VAST_ATTEMPTS": "1", **({} if code == "boot_stalled" else PATIENT)})
     done = house.up()
     assert done.exit_code not in (0, 6), done.stdout
     assert error_of(done) == code
@@ -46,7 +46,7 @@ def test_one_after_another(paper, new_house):
     [("broke", "credit_zero"), ("dearer", "boot_stalled"), ("move", "boot_stalled")],
 )
 def test_something_happens_while_it_boots(effect, code, paper, new_house):
-    house = new_house(paper, LLMHOST_VAST_ATTEMPTS="1")
+    house = new_house(paper, LLMHOST_VAST_ATTEMPTS="1", LLMHOST_VAST_UNPACK_STALL_S="2")
     up = house.begin_up()
     wait_until(house.bills, "something is rented", 30)
     house.control.do(next(iter(house.bills())), effect)
@@ -57,10 +57,10 @@ def test_something_happens_while_it_boots(effect, code, paper, new_house):
 
 @pytest.mark.parametrize("gone", ["destroyed", "offline"])
 def test_it_goes_away_while_it_boots(gone, paper, new_house):
-    house = new_house(paper, LLMHOST_VAST_ATTEMPTS="1", LLMHOST_VAST_STALL_S="15")
+    house = new_house(paper, LLMHOST_VAST_ATTEMPTS="1", **PATIENT)
     up = house.begin_up()
     wait_until(house.bills, "something is rented", 30)
-    up.until_said("loading the image")
+    up.until_said("Pulling fs layer")
     (number,) = house.bills()
     if gone == "destroyed":
         house.control.destroy(number)
@@ -73,7 +73,7 @@ def test_it_goes_away_while_it_boots(gone, paper, new_house):
 
 @pytest.mark.parametrize("hurt", ["never_ssh", "deny"])
 def test_one_that_lets_nobody_in(hurt, sandboxed, new_house):
-    house = new_house(sandboxed, LLMHOST_VAST_ATTEMPTS="1", LLMHOST_VAST_SSH_S="2")
+    house = new_house(sandboxed, LLMHOST_VAST_ATTEMPTS="1", LLMHOST_VAST_SSH_S="1", **PATIENT)
     if hurt == "never_ssh":
         house.control.plan("never_ssh")
     else:
@@ -85,7 +85,7 @@ def test_one_that_lets_nobody_in(hurt, sandboxed, new_house):
 
 
 def test_count_2_with_one_that_is_no_good(sandboxed, new_house):
-    house = new_house(sandboxed)
+    house = new_house(sandboxed, **PATIENT)
     house.control.plan("dead_host")
     done = house.up("--count", "2")
     assert done.exit_code == 0, done.stdout
@@ -95,7 +95,7 @@ def test_count_2_with_one_that_is_no_good(sandboxed, new_house):
 
 
 def test_count_2_with_no_machine_for_the_second(paper, new_house):
-    house = new_house(paper, LLMHOST_VAST_ATTEMPTS="1", LLMHOST_VAST_STALL_S="20")
+    house = new_house(paper, LLMHOST_VAST_ATTEMPTS="1", **PATIENT)
     house.control.plan("never_leaves_loading", "oci_fail")
     done = house.up("--count", "2")
     assert error_of(done) == "container_failed", done.stdout

@@ -13,10 +13,10 @@ def test_a_session_of_cached_answers_keeps_its_machines_and_an_unused_fleet_is_e
     """Of two machines one is asked once and the other never; both have a guard of their own that ends an idle one."""
     stack = new_stack(sandboxed)
     stack.up_vast("--count", "2", "--idle", f"{IDLE_S}s")
-    body = {"max_tokens": 20, "temperature": 0, "messages": [{"role": "user", "content": "the same again"}]}
+    body = {"max_tokens": 2000, "temperature": 0, "messages": [{"role": "user", "content": "the same again"}]}
     seen = []
     with stack.client() as client:
-        end = time.monotonic() + 3 * IDLE_S
+        end = time.monotonic() + 1.7 * IDLE_S
         while time.monotonic() < end:
             answer = client.post("/v1/messages", json=body)
             seen.append(answer.headers.get("x-llmhost-cache"))
@@ -25,3 +25,20 @@ def test_a_session_of_cached_answers_keeps_its_machines_and_an_unused_fleet_is_e
     assert len(stack.billing()) == 2
     assert [node["state"] for node in stack.status()["fleet"]["nodes"]] == ["ready", "ready"]
     wait_until(lambda: not stack.billing(), f"the idle fleet to be ended\n{stack.logs()}", 40)
+
+
+def test_a_lease_that_is_extended_while_its_fleet_is_drained_goes_on(sandboxed, new_stack):
+    stack = new_stack(sandboxed, LLMHOST_NODE_DRAIN_S="30")
+    stack.up_vast("--lease", "1h")
+    told = "@rehearse pace 300; words 25"
+    body = {"max_tokens": 2000, "stream": True, "messages": [{"role": "user", "content": told}]}
+    with stack.client() as client, client.stream("POST", "/v1/messages", json=body) as answer:
+        next(answer.iter_lines())
+        stack.json("extend", "1s")
+        wait_until(lambda: stack.status()["fleet"]["nodes"][0]["state"] == "draining", stack.logs(), 20)
+        assert [one["moved"] for one in stack.json("extend", "1h")["nodes"]] == [True]
+        assert "message_stop" in "".join(answer.iter_text())
+    wait_until(lambda: stack.status()["fleet"]["nodes"][0]["state"] == "ready", "it to serve again", 20)
+    assert len(stack.billing()) == 1
+    with stack.client() as client:
+        assert client.post("/v1/messages", json={**body, "stream": False}).status_code == 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 
 import pytest
@@ -74,7 +75,7 @@ def test_what_could_not_be_ended_is_named_with_its_price(paper, new_stack):
     paper.control.clear_faults()
 
 
-@pytest.mark.parametrize("ledger", ["there", "deleted", "new", "damaged"])
+@pytest.mark.parametrize("ledger", ["there", "deleted", "new", "damaged", "a damaged row"])
 def test_down_ends_what_a_dead_up_rented(ledger, paper, new_stack):
     stack = new_stack(paper)
     power_cut(stack, begin(stack))
@@ -85,8 +86,11 @@ def test_down_ends_what_a_dead_up_rented(ledger, paper, new_stack):
         Ledger.open(stack.state_dir / "ledger.sqlite3").close()
     if ledger == "damaged":
         (stack.state_dir / "ledger.sqlite3").write_bytes(b"no ledger at all " * 500)
+    if ledger == "a damaged row":
+        with contextlib.closing(sqlite3.connect(stack.state_dir / "ledger.sqlite3", isolation_level=None)) as opened:
+            opened.execute("UPDATE rentals SET rental = '{'")
     done = stack.llmhost("--json", "down")
-    assert done.exit_code == (1 if ledger == "damaged" else 0), done.stderr
+    assert done.exit_code == (1 if "damaged" in ledger else 0), done.stderr
     assert stack.billing() == []
     assert [row["verified"] for row in done.json["data"]["destroyed"]] == [True]
     assert stack.leftovers()["processes"] == {}

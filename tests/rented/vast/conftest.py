@@ -38,12 +38,18 @@ def control(server):
 
 
 @pytest.fixture
-def opened(server):
+def state(tmp_path_factory):
+    """Where its processes remember what they asked."""
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture
+def opened(server, state):
     """A function: the VastMarket under further settings."""
 
     def opened(**settings):
         usual = {"vast_api_key": server.key, "vast_url": server.url, "vast_pace": PACE, "vast_read_timeout_s": 10}
-        return open_market(Settings(**usual | settings), {})
+        return open_market(Settings(**usual | settings), {"XDG_STATE_HOME": str(state)})
 
     return opened
 

@@ -28,7 +28,6 @@ def rented(market, wish, order):
         ("empty_200", {}),
         ("redirect", {}),
         ("unsuccessful", {}),
-        ("rate_limited", {"shape": "error"}),
         ("rate_limited", {"shape": "text", "retry_after": 300}),
     ],
 )

@@ -150,6 +150,7 @@ def test_a_used_up_quota_is_not_asked_again(server, control, market, wish):
     with pytest.raises(Unavailable, match="no more today") as refused:
         market.offers(wish)
     assert refused.value.code == "search_quota_exceeded"
+    assert "midnight UTC" in refused.value.hint
     assert len(control.requests("search")) == 1
 
 
@@ -170,7 +171,7 @@ def test_a_wrong_key_is_told_as_one(control, market, wish):
 
 
 def test_many_searches_keep_the_markets_pace(server, control, market, wish):
-    for _ in range(9):
-        market.offers(wish)
+    for more in range(9):
+        market.offers(replace(wish, disk_gb=60.0 + more))
     assert len(control.requests("search")) == 18
     assert server.market.limits.refused == 0
