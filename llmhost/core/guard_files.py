@@ -21,6 +21,8 @@ STATE = f"{GUARD}/state"  # the switch's last word
 EVERY_S = 1.0
 # A machine's own end comes so much later than the lease's, at which the watch lets answers under way finish, and then ends it.
 AFTER_LEASE_S = 60
+# The same for the idle time, of which the watch hears a little later; of a short one a quarter.
+AFTER_IDLE_PART = 0.25
 
 
 class Touch:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llmhost.core.ledger import Ledger
+from llmhost.core.errors import LlmhostError
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.result import Result
 from llmhost.fleet.rented.ending import Ended, end_orphans
 from llmhost.fleet.rented.enforce import Place
+from llmhost.fleet.rented.lag import late_orphans
 from llmhost.fleet.rented.reconcile import Reconciled, reconcile
+from llmhost.fleet.rented.rescue import DAMAGED, Rescued, at_hand
 from llmhost.fleet.turn import my_turn
 from llmhost.providers.market import Instance, Market
 
@@ -27,7 +29,7 @@ class Found:
 
     reconciled: Reconciled
     place: Place
-    ledger: Ledger
+    books: Rescued
 
     @property
     def orphans(self) -> list[dict[str, Any]]:
@@ -42,32 +44,54 @@ class Found:
         instances = [orphan.instance for orphan in self.reconciled.orphans]
         if instances:
             progress.phase("destroy", f"ending {', '.join(str(one.id) for one in instances)}")
-        ended = end_orphans(instances, self.place.desk(self.ledger))
+        ended = end_orphans(instances, self.place.desk(self.books.ledger))
         result = self.listed()
         result.data["destroyed"] = [_ended(one) for one in ended]
         result.data["still_billing"] = [_ended(one) for one in ended if not one.verified]
         errors = [one.error for one in ended if one.error is not None]
+        if ended and self.books.trouble and self.books.trouble.code != DAMAGED:
+            errors.append(_unwritten(self.books.trouble))
         result.errors += [error.as_dict() for error in errors]
-        result.exit_code = max((error.exit_code for error in errors), default=result.exit_code)
+        result.exit_code = max((error.exit_code for error in errors), default=0) or result.exit_code
         return result
 
     def listed(self) -> Result:
-        """What was found, nothing being ended."""
+        """What was found, nothing being ended. A damaged ledger is an error beside, one that cannot be written a warning."""
         errors = [_unsettled(rental.node_id) for rental in self.reconciled.unsettled]
         data = {"orphans": self.orphans, "others": self.others, "destroyed": [], "still_billing": []}
-        return Result(data, warnings=errors)
+        result = Result(data, warnings=errors)
+        trouble = self.books.trouble
+        if trouble is not None and trouble.code == DAMAGED:
+            result.errors.append(trouble.as_dict())
+            result.exit_code = trouble.exit_code
+        elif trouble is not None:
+            result.warnings.append(trouble.message)
+        return result
 
 
 @contextlib.contextmanager
 def look_for_orphans(settings: Settings, paths: Paths, market: Market, progress: Progress) -> Iterator[Found]:
     """Ask the market, after waiting for an `up` or a `down` that is at work.
 
-    Raises Unavailable or AuthenticationNeeded of the market, what the ledger raises.
+    Where the ledger cannot be used it is done with what can be read of it, and with our installation's id: what bills must be seen. Raises
+    Unavailable or AuthenticationNeeded of the market, LlmhostError.
     """
-    with my_turn(paths, progress), Ledger.open(paths.ledger_file) as ledger:
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(LlmhostError):  # where nobody can take a turn, nobody is at work
+            stack.enter_context(my_turn(paths, progress))
+        books = stack.enter_context(at_hand(paths))
         progress.phase("reconcile", "asking the market what is rented")
         place = Place(market, settings, paths)
-        yield Found(reconcile(place.desk(ledger)), place, ledger)
+        desk = replace(place.desk(books.ledger), progress=progress)
+        found = reconcile(desk)
+        if not books.complete:
+            found.orphans.extend(late_orphans(desk, (one.id for one in found.instances)))
+        yield Found(found, place, books)
+
+
+def _unwritten(trouble: LlmhostError) -> LlmhostError:
+    message = f"{trouble.message} What was to end was ended all the same, but that could not be written down."
+    return LlmhostError(message, hint=trouble.hint, code=trouble.code)
 
 
 def _row(instance: Instance) -> dict[str, Any]:

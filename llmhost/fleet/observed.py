@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Literal
 
-from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
+from llmhost.core.ledger import GatewayRecord, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.fleet.desired import GATEWAY, STATUS_PATH, serving
-from llmhost.fleet.rented.books import Books, read_books
+from llmhost.fleet.rented.books import Books, installation_of, read_books
+from llmhost.fleet.rented.rescue import peek
 from llmhost.supervisor import lock, logfile
 from llmhost.supervisor.client import SupervisorEnded, SupervisorSilent
 from llmhost.supervisor.launch import find_supervisor
@@ -44,7 +45,15 @@ class Observed:
 
 def observe(paths: Paths, fleet: str | None) -> Observed:
     """Look once. Raises what the ledger raises, and LlmhostError (`state_unsafe`) for a socket that is another user's."""
-    nodes, gateway, books = _recorded(paths, fleet)
+    return _observe(paths, *_recorded(paths, fleet))
+
+
+def observe_damaged(paths: Paths) -> Observed:
+    """The same where the ledger cannot be read: what runs, as far as the supervisor knows it."""
+    return _observe(paths, [], None, Books(installation=installation_of(paths)))
+
+
+def _observe(paths: Paths, nodes: list[NodeRecord], gateway: GatewayRecord | None, books: Books) -> Observed:
     seen = _of_supervisor(paths, nodes, gateway)
     seen.books = books
     return seen
@@ -90,7 +99,7 @@ def links_of(reply: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _recorded(paths: Paths, fleet: str | None) -> tuple[list[NodeRecord], GatewayRecord | None, Books]:
-    ledger = Ledger.open_existing(paths.ledger_file)
+    ledger = peek(paths)
     if ledger is None:
         return [], None, Books()
     with ledger:

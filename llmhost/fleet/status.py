@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import llmhost
+from llmhost.core.errors import LlmhostError
 from llmhost.core.paths import Paths
 from llmhost.core.result import Result
 from llmhost.fleet.advice import advice
 from llmhost.fleet.desired import GATEWAY
 from llmhost.fleet.money_advice import money_advice
-from llmhost.fleet.observed import Observed, observe
+from llmhost.fleet.observed import Observed, observe, observe_damaged
 from llmhost.fleet.rented.inventory_view import age_s, orphans
+from llmhost.fleet.rented.refreshed import Refreshed
 from llmhost.fleet.status_node import node_view
 from llmhost.fleet.status_rental import rental_view
 from llmhost.fleet.turn import is_taken
@@ -20,20 +22,24 @@ if TYPE_CHECKING:
     from llmhost.core.settings import Settings
 
 _GATEWAY_STATES = {"starting": "starting", "up": "up", "stopping": "down"}
+# Of a ledger; `ledger_newer` is one that a newer llmhost can show.
+UNREADABLE = ("ledger_corrupt", "state_unwritable", "state_unreadable")
 _NO_CACHE = {"store": None, "state": "off", "hit_ratio": None, "entries": None, "memory_bytes": None}
 _NO_COUNTS = {"hits": None, "misses": None, "bypass": None}
 
 
 def status(settings: Settings, paths: Paths, fleet: str, refresh: bool = False) -> Result:
     """The contract's `data`, and `supervisor`. `refresh` asks the market first, where there is an account; what comes of that is a warning,
-    and the inventory keeps its age. Raises LlmhostError when the ledger cannot be read.
+    and the inventory keeps its age. A ledger that cannot be read is an error beside what is known without it: what runs, and with
+    `refresh` what the market lists. Raises LlmhostError.
     """
-    warnings: list[str] = []
+    refreshed = Refreshed()
     if refresh:
         from llmhost.fleet.rented.refresh import refresh_inventory
 
-        warnings = refresh_inventory(settings, paths)
-    seen = observe(paths, fleet)
+        refreshed = refresh_inventory(settings, paths)
+    seen, damage = _seen(paths, fleet)
+    seen.books = refreshed.books or seen.books
     seen.at_work = is_taken(paths)
     gateway = seen.children.get(GATEWAY) if seen.nodes else None
     reading = (gateway or {}).get("reading") or {}
@@ -47,7 +53,21 @@ def status(settings: Settings, paths: Paths, fleet: str, refresh: bool = False) 
         "supervisor": _supervisor(seen),
     }
     data["advice"] = [*money_advice(fleet, data, seen), *advice(data, seen.nodes)]
-    return Result(data, warnings=warnings)
+    result = Result(data, warnings=refreshed.warnings)
+    if damage is not None:
+        result.errors.append(damage.as_dict())
+        result.exit_code = damage.exit_code
+    return result
+
+
+def _seen(paths: Paths, fleet: str) -> tuple[Observed, LlmhostError | None]:
+    """What there is to see, and why the ledger could not be read."""
+    try:
+        return observe(paths, fleet), None
+    except LlmhostError as damage:
+        if damage.code not in UNREADABLE:
+            raise
+        return observe_damaged(paths), damage
 
 
 def _fleet(fleet: str, seen: Observed) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from llmhost.core.ledger import Ledger
 from llmhost.core.rentals import Rental
 from llmhost.fleet.rented.clock import Clock
 from llmhost.fleet.rented.ending import end
+from llmhost.fleet.rented.leave import Scope, end_rented
 from llmhost.fleet.rented.ownership import new_label
 from llmhost.fleet.rented.reconcile import reconcile
 from llmhost.fleet.rented.settle import settle
@@ -22,6 +23,7 @@ from llmhost.fleet.rented.transaction import rent
 from llmhost.providers.market import Account, OfferWish
 from tests.rented.conftest import a_deal, end_everything, later, try_rent
 from tests.rented.memory_market import Answer, MemoryMarket
+from tests.support.told import Told
 
 WISH = OfferWish(("RTX 4090",), 60.0, 4.0)
 
@@ -169,6 +171,30 @@ def test_whose_a_fresh_key_is_is_asked_before_anything_is_given_up(desk, memory)
     assert desk.ledger.rentals.get(rental.label).is_open
 
 
+def test_a_colleagues_key_that_lists_the_machine_ends_it(desk, memory):
+    """Another name, and yet the same account."""
+    memory.account_id = "1"
+    first, second = (rent(a_deal(number), desk) for number in (1, 2))
+    memory.account_id = "2"
+    assert end([first], desk, "asked")[0].verified
+    reconcile(desk)
+    memory.vanish(second.instance_id)
+    assert [each.label for each in reconcile(later(desk, 3600)).vanished] == [second.label]
+    assert desk.ledger.rentals.all(open_only=True) == []
+
+
+def test_a_key_that_may_not_look_still_ends_what_is_known(market_server, vast_desk, vast_settings, home):
+    rental = rent(a_deal(given=vast_desk.market.offers(WISH)[0]), vast_desk)
+    blind = market_server.market.keys.scoped({"api": {"instance_write": {}}}).secret
+    settings = vast_settings.model_copy(update={"vast_api_key": blind})
+    parting = end_rented([rental], Scope("default"), settings, home.paths, Told(), "down")
+    assert [error.exit_code for error in parting.errors] == [6]
+    assert "instance_read" in parting.errors[0].message + parting.errors[0].hint
+    assert not market_server.control.billing_now()
+    reconcile(later(vast_desk, 3600))
+    assert vast_desk.ledger.rentals.get(rental.label).state == "gone"
+
+
 # ── time ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -221,6 +247,14 @@ def test_a_list_that_takes_long_still_settles(slow):
     market = Long()
     market.answers.append(Answer("offer_gone", 0))
     assert try_rent(a_deal(), replace(slow, market=market)).code == "offer_gone"
+
+
+def test_a_list_that_is_empty_for_a_moment_gives_nothing_up(slow, memory):
+    rental = rent(a_deal(), slow)
+    slow.clock.wall += 3600
+    memory.lists.extend(["empty", "empty"])
+    assert reconcile(slow).vanished == []
+    assert slow.ledger.rentals.get(rental.label).is_open
 
 
 # ── who only wants to know ──────────────────────────────────────────────────────────────────────────────────────────

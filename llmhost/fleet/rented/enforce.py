@@ -36,12 +36,24 @@ ANSWER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class Home:
+    """Whose fleets these are."""
+
+    settings: Settings
+    paths: Paths
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """What ending takes: the market, and whose fleets these are."""
 
     market: Market
     settings: Settings
     paths: Paths
+
+    @property
+    def home(self) -> Home:
+        return Home(self.settings, self.paths)
 
     def desk(self, ledger: Ledger) -> RentDesk:
         """For renting and ending. Raises LlmhostError (`state_unwritable`)."""
@@ -65,7 +77,7 @@ def end_fleet(fleet: str, why: str, place: Place, still: Callable[[Ledger], bool
         rentals = [_doomed(rental, desk, why) for rental in ledger.rentals.all(fleet, open_only=True)]
         _dismiss(ids, place, ledger)
         ended = end(rentals, desk, why)
-        forget_nodes(place, ledger, fleet)
+        forget_nodes(place.home, ledger, fleet)
         return ended
 
 
@@ -85,14 +97,14 @@ def _doomed(rental: Rental, desk: RentDesk, why: str) -> Rental:
 
 def _drain(ids: set[str], place: Place, ledger: Ledger) -> None:
     """They get no new work, and finish what they do for a bounded time."""
-    with logged("the nodes could not be drained"), desk_of(place, ledger) as desk:
+    with logged("the nodes could not be drained"), desk_of(place.home, ledger) as desk:
         if desk is not None:
             drain(desk, ids, SilentProgress(), DRAIN_S)
 
 
 def _dismiss(ids: set[str], place: Place, ledger: Ledger) -> None:
     """They leave the gateway."""
-    with logged("the nodes could not be dismissed"), desk_of(place, ledger) as desk:
+    with logged("the nodes could not be dismissed"), desk_of(place.home, ledger) as desk:
         if desk is not None and ids:
             dismiss(desk, ids)
 
@@ -100,18 +112,18 @@ def _dismiss(ids: set[str], place: Place, ledger: Ledger) -> None:
 def _serve_on(ids: set[str], place: Place, ledger: Ledger) -> None:
     """They take work again."""
     gateway = ledger.gateway()
-    with logged("the nodes could not be put into service again"), desk_of(place, ledger) as desk:
+    with logged("the nodes could not be put into service again"), desk_of(place.home, ledger) as desk:
         if desk is not None and gateway is not None and ids:
             hold(desk, lambda nodes: [in_phase(node, None) if node.id in ids else node for node in nodes], gateway)
 
 
-def forget_nodes(place: Place, ledger: Ledger, fleet: str | None = None) -> list[NodeRecord]:
+def forget_nodes(home: Home, ledger: Ledger, fleet: str | None = None) -> list[NodeRecord]:
     """Take away the records of nodes whose machines are gone, of a fleet or of all, and tell the gateway; the records."""
     gone = lost_nodes(ledger, fleet)
     ids = {node.id for node in gone}
     if not ids:
         return []
-    with logged("the gateway could not be told which nodes are gone"), desk_of(place, ledger) as desk:
+    with logged("the gateway could not be told which nodes are gone"), desk_of(home, ledger) as desk:
         gateway = ledger.gateway()
         if desk is not None and gateway is not None:
             hold(desk, lambda nodes: [node for node in nodes if node.id not in ids], gateway)
@@ -121,7 +133,7 @@ def forget_nodes(place: Place, ledger: Ledger, fleet: str | None = None) -> list
         if not ledger.nodes():
             ledger.put_gateway(None)
     for node in gone:
-        pins_of(place.paths).forget(node.spec["alias"])
+        pins_of(home.paths).forget(node.spec["alias"])
     return gone
 
 
@@ -133,14 +145,14 @@ def lost_nodes(ledger: Ledger, fleet: str | None = None) -> list[NodeRecord]:
 
 
 @contextlib.contextmanager
-def desk_of(place: Place, ledger: Ledger) -> Iterator[Desk | None]:
+def desk_of(home: Home, ledger: Ledger) -> Iterator[Desk | None]:
     """What changes take that the supervisor must hear of; None when none runs."""
-    client = find_supervisor(place.paths, ANSWER_S)
+    client = find_supervisor(home.paths, ANSWER_S)
     if client is None:
         yield None
         return
     with client:
-        yield Desk(ledger, client, place.settings, place.paths, gateway_token(place.paths))
+        yield Desk(ledger, client, home.settings, home.paths, gateway_token(home.paths))
 
 
 @contextlib.contextmanager

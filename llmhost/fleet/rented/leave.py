@@ -101,7 +101,8 @@ def end_rented(
 ) -> Parting:
     """End these rentals and the orphans of the scope, and verify it. Works with a ledger that is gone, damaged or cannot be written, too.
 
-    `books` = the ledger to work with, where it was opened already; it stays open. Never raises for what the market does: it is in `errors` (StillBilling when something may bill), with everything that may bill.
+    `books` = the ledger to work with, where it was opened already; it stays open. Never raises for what the market does: it is in `errors`
+    (StillBilling when something may bill), with everything that may bill.
     """
     from llmhost.providers.vast.market import open_market
 
@@ -288,7 +289,10 @@ def _untouched(rentals: Sequence[Rental], why: LlmhostError) -> Parting:
 
 
 def in_spite_of(trouble: LlmhostError, parting: Parting, paths: Paths, *, asked: bool = True) -> LlmhostError:
-    """The ledger's trouble, with what was done although there is: what may still bill is in errors of its own. `asked` = for what is rented."""
+    """The ledger's trouble, with what was done all the same: what may still bill is in errors of its own.
+
+    `asked` = whether what is rented was meant.
+    """
     gone = [row["instance_id"] for row in parting.destroyed if row["verified"] and row["instance_id"]]
     done = f" Destroyed, and verified: instance {', '.join(gone)}." if gone else ""
     file = paths.ledger_file

@@ -13,7 +13,7 @@ from llmhost.core.errors import LlmhostError
 from llmhost.core.ledger import Ledger
 from llmhost.core.paths import Paths
 from llmhost.core.rentals import Rental
-from llmhost.fleet.rented import bill, inventory_view, warnings
+from llmhost.fleet.rented import bill, inventory_view, memory, warnings
 from llmhost.fleet.rented.alerts import Alert
 from llmhost.fleet.rented.enforce import Place
 from llmhost.fleet.rented.reconcile import VANISHED, reconcile
@@ -84,7 +84,9 @@ class MarketLook:
         row = self._rows.get(rental.instance_id or 0)
         silent_s = heard.silent_s(rental.node_id, datetime.now(UTC))
         credit, terms = ledger.rentals.inventory().credit_usd, ledger.rentals.terms(rental.fleet)
-        return why_gone(rental, row, terms, credit, silent_s, self._settings.vast_contact_s)
+        since = memory.load(self._paths).idle_since.get(rental.fleet)
+        idle_since = bill.moment(since) if since else None
+        return why_gone(rental, row, terms, credit, silent_s, self._settings.vast_contact_s, idle_since)
 
     def _ask_credit(self, market: Market, ledger: Ledger) -> None:
         if self._credit_at is not None and time.monotonic() < self._credit_at + CREDIT_EVERY_S:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmhost.bootstrap import ollama
 from llmhost.bootstrap.install import node_folder
-from llmhost.core.guard_files import AFTER_LEASE_S
+from llmhost.core.guard_files import AFTER_IDLE_PART, AFTER_LEASE_S
 from llmhost.core.ollama_environment import serve_environment
 from llmhost.core.rentals import Terms
 from llmhost.fleet.model_fit import Fit
@@ -46,7 +46,7 @@ def order_for(
             api_url=api_url(settings),
             contact_s=round(settings.vast_contact_s),
             lease_ends_at=_own_end(terms.lease_ends_at),
-            idle_s=None if terms.idle_s is None else round(terms.idle_s),
+            idle_s=_own_idle_s(terms.idle_s),
             guard_every_s=max(1, round(settings.vast_guard_every_s)),
             ollama=_early(offer, fit, model, settings) if fit else None,
         )
@@ -89,3 +89,7 @@ def _early(offer: MarketOffer, fit: Fit, model: str | None, settings: Settings) 
 
 def _own_end(lease_ends_at: str | None) -> int | None:
     return None if lease_ends_at is None else round(datetime.fromisoformat(lease_ends_at).timestamp()) + AFTER_LEASE_S
+
+
+def _own_idle_s(idle_s: float | None) -> int | None:
+    return None if idle_s is None else round(idle_s + min(AFTER_LEASE_S, AFTER_IDLE_PART * idle_s))

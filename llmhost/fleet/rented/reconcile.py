@@ -10,8 +10,9 @@ from llmhost.core.rentals import Rental
 from llmhost.fleet.rented.bill import spent
 from llmhost.fleet.rented.desk import RentDesk, once_each
 from llmhost.fleet.rented.ending import end
+from llmhost.fleet.rented.farewell import ANSWERS
 from llmhost.fleet.rented.ownership import Label, known_by, label_of_row, ours, parse
-from llmhost.fleet.rented.payer import is_anothers, not_ours_to_see
+from llmhost.fleet.rented.payer import is_anothers, not_ours_to_see, terms_of
 from llmhost.fleet.rented.settle import settle_all
 from llmhost.providers.market import Instance
 
@@ -56,6 +57,7 @@ def reconcile(desk: RentDesk, *, at_work: bool = False, patience_s: float | None
     instances = _fetched(desk)
     if _resolve(desk, at_work=at_work):
         instances = desk.listed() or instances
+    _pays_from_now_on(desk, instances)
     vanished = _vanished(desk, instances)
     rows = desk.ledger.rentals.all()
     _complain_of_the_key(desk, rows)
@@ -97,16 +99,26 @@ def _resolve(desk: RentDesk, *, at_work: bool) -> bool:
 
 
 def _vanished(desk: RentDesk, instances: list[Instance]) -> list[Rental]:
-    """Gone without our doing: not in two clean lists, and old enough to have been in the first one."""
+    """Gone without our doing: in none of several clean lists, and old enough to have been in the first one."""
     rows = desk.ledger.rentals.all(open_only=True)
     lost = [row for row in rows if row.state in ("rented", "ready") and _is_lost(row, instances, desk)]
     if not lost:
         return []
-    desk.pause(desk.timing.verify_every_s)
-    again = desk.listed()
-    if again is None:
-        return []
-    return [_gone(row, desk) for row in lost if _is_lost(row, again, desk)]
+    for _ in range(max(ANSWERS, desk.timing.settle_answers) - 1):
+        desk.pause(desk.timing.verify_every_s)
+        again = desk.listed()
+        lost = [] if again is None else [row for row in lost if _is_lost(row, again, desk)]
+        if not lost:
+            return []
+    return [_gone(row, desk) for row in lost]
+
+
+def _pays_from_now_on(desk: RentDesk, instances: list[Instance]) -> None:
+    """A key that lists a machine is good for it, though the market says another name with it (a colleague's key, say)."""
+    listed = {instance.id for instance in instances}
+    for row in desk.ledger.rentals.all(open_only=True):
+        if row.instance_id in listed and is_anothers(row, desk.market):
+            desk.move(row, row.state, terms={**row.terms, **terms_of(desk.market)})
 
 
 def _complain_of_the_key(desk: RentDesk, rows: list[Rental]) -> None:

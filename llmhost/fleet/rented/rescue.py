@@ -43,6 +43,16 @@ def readable(paths: Paths) -> Rescued | None:
         return None if copy is None else _copy(copy, paths, trouble)
 
 
+def peek(paths: Paths) -> Ledger | None:
+    """The ledger for who only looks; a copy in memory where it opens only so. Nothing is written. Raises what `readable` does."""
+    try:
+        return Ledger.open_existing(paths.ledger_file)
+    except LlmhostError as trouble:
+        if trouble.code == DAMAGED:
+            raise
+        return Ledger.copied(paths.ledger_file)
+
+
 @contextlib.contextmanager
 def at_hand(paths: Paths, rentals: Sequence[Rental] = ()) -> Iterator[Rescued]:
     """The ledger, made where there is none; else the best there is: a copy in memory, or one in memory with just these rentals."""

@@ -19,7 +19,7 @@ from llmhost.core.paths import Paths
 from llmhost.fleet.desired import VAST, serving
 from llmhost.fleet.rented import alerts, budget, idle, in_use, memory, tidy, warnings
 from llmhost.fleet.rented.ending import Ended
-from llmhost.fleet.rented.enforce import Place, end_fleet, logged
+from llmhost.fleet.rented.enforce import Home, Place, end_fleet, forget_nodes, logged
 from llmhost.fleet.rented.market_look import MarketLook
 from llmhost.fleet.rented.surroundings import Heard, hear
 from llmhost.fleet.rented.warnings import Look
@@ -96,9 +96,11 @@ class Rounds:
             return self._pause(looks, ledger)
 
     def _is_done(self, ledger: Ledger) -> bool:
-        if self.jobs.names() or is_taken(self._paths):
+        if self.jobs.names() or is_taken(self._paths) or ledger.rentals.all(open_only=True):
             return False
-        return not ledger.rentals.all(open_only=True)
+        # the market is not asked for it: that nothing is rented any more is in the ledger already
+        forget_nodes(Home(self._settings, self._paths), ledger)
+        return True
 
     # ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -43,7 +43,7 @@ def tidy(place: Place) -> list[Ended]:
             found = reconcile(desk)
             serve_again(place, ledger, found.instances)
             doomed = _left(desk, [*found.unfinished, *forgotten(ledger)])
-            forget_nodes(place, ledger)
+            forget_nodes(place.home, ledger)
             forget_terms(ledger)
         # written down as ending: nobody takes them for something to go on with, so the turn need not be kept until it is verified
         return end(doomed, desk, ABANDONED)
@@ -60,7 +60,7 @@ def serve_again(place: Place, ledger: Ledger, listed: Sequence[Instance]) -> lis
     moves = dict(_moves(ledger.nodes(), listed, ledger.rentals.all(open_only=True)))
     if not moves:
         return []
-    with desk_of(place, ledger) as desk:
+    with desk_of(place.home, ledger) as desk:
         gateway = ledger.gateway()
         if desk is None or gateway is None:
             return []

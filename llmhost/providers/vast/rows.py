@@ -5,6 +5,7 @@ A row of an instance may be strange in every field but its id: it bills all the 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from llmhost.providers.market import Instance, MarketOffer
@@ -18,6 +19,7 @@ PRICE_TOLERANCE = 0.02
 DATACENTER = 1  # of `hosting_type` (vast facts §1.5)
 LONGEST_MESSAGE = 4_000
 _SSH = "22/tcp"
+_CLAIMED = re.compile(rf"\b{CLAIM}=[\"']?([\w./-]+)")
 
 
 def offer(row: Any, disk_gb: float) -> MarketOffer | None:
@@ -65,12 +67,20 @@ def instance(row: Any) -> Instance:
 
 
 def claim(environment: Any) -> str | None:
-    """Our label in `extra_env`, which comes as pairs, as an object, or as nothing (vast facts §1.5)."""
+    """Our label in `extra_env`, which comes as pairs, as an object, or as nothing (vast facts §1.5); also where it is one text, or several
+    of the kind NAME=VALUE, as it was sent in earlier versions."""
     if isinstance(environment, dict):
         return text(environment.get(CLAIM))
+    if found := _CLAIMED.search("\n".join(_texts(environment))):
+        return found[1]
     pairs = environment if isinstance(environment, list) else []
     named = (pair[1] for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2 and pair[0] == CLAIM)
     return text(next(named, None))
+
+
+def _texts(environment: Any) -> list[str]:
+    entries = environment if isinstance(environment, list) else [environment]
+    return [entry for entry in entries if isinstance(entry, str)]
 
 
 def _prices(row: dict[str, Any], disk: float) -> tuple[float, float] | None:

@@ -84,7 +84,7 @@ class House(RentedStack):
 
     def kill(self, name: str) -> None:
         """As `kill -9` of the supervisor or of the watch under it."""
-        module = {"supervisor": "llmhost.fleet.supervisor", "watch": "llmhost.fleet.rented.watch"}[name]
+        module = {"supervisor": "llmhost.tunnel.supervisor", "watch": "llmhost.fleet.rented.watch"}[name]
         found = [pid for pid, line in processes_touching(self.root).items() if f"-m {module}" in line]
         assert found, f"no {name} runs"
         for pid in found:

@@ -119,7 +119,7 @@ def test_what_else_may_be_lost(lost, paper, new_house):
     house = new_house(paper, **PATIENT)
     house.serve_on_paper()
     if lost == "installation":
-        (house.state_dir / "installation.id").unlink()
+        (house.root / "config" / "llmhost" / "installation-id").unlink()
     else:
         house.env["VAST_API_KEY"] = ""
         done = house.end()

@@ -285,6 +285,15 @@ def test_why_a_machine_went_without_us(row, lease, silent_s, credit, why):
     assert vanished.why_gone(gone, row, terms(lease_ends_at=lease), credit, silent_s, 2700.0) == why
 
 
+def test_a_machine_that_its_own_guard_ended_for_want_of_requests():
+    gone = rental(state="gone", ended_at=NOW.isoformat())
+    terms = Terms("default", idle_s=1800.0)
+    since = NOW - timedelta(minutes=31)
+    assert vanished.why_gone(gone, None, terms, 5.0, 1900.0, 2700.0, since) == vanished.BY_IDLE
+    assert vanished.why_gone(gone, None, terms, 5.0, None, 2700.0, NOW) == vanished.BY_SOMEBODY
+    assert vanished.why_gone(gone, None, replace(terms, idle_s=None), 5.0, None, 2700.0, since) == vanished.BY_SOMEBODY
+
+
 def test_prices_elsewhere_have_a_date_and_a_source():
     tokens = Tokens(input=1_000_000, reused=10_000_000, output=500_000)
     for price, one in zip(PRICES, compared(tokens, 1.0), strict=True):

@@ -259,3 +259,15 @@ def test_what_the_watch_ended_is_explained_afterwards(rented, llmhost):
     assert "the lease ended" in gone["text"]
     assert "$0.4" in gone["text"]
     assert data["fleet"]["nodes"] == []
+
+
+def test_a_node_whose_machine_is_gone_leaves_with_the_next_look(rented, llmhost):
+    rental = rented.rent()
+    with rented.ledger() as ledger:
+        ledger.put_node(rented.node(rental))
+    rented.control.destroy(rental.instance_id)
+    code, answer = llmhost("status --refresh")
+    assert code == 0
+    assert answer["data"]["fleet"]["nodes"] == []
+    assert any(warning.startswith("n1 is gone: ended by ") for warning in answer["warnings"])
+    assert llmhost("cost")[1]["data"]["nodes"]

@@ -47,7 +47,7 @@ def test_commands_that_rent_nothing_never_import_it(tmp_path, command):
 
 
 @pytest.mark.parametrize("level", ["", "debug"])
-def test_it_says_and_keeps_nothing(tmp_path, server, control, level):
+def test_it_says_nothing_and_keeps_the_times_of_calls_alone(tmp_path, server, control, level):
     control.fault("server_error", "GET", "/instances/", count=1)
     code = PREFIX + (
         f"market = open_market(Settings(vast_api_key={server.key!r}, vast_url={server.url!r}, vast_pace=0.01));"
@@ -56,7 +56,9 @@ def test_it_says_and_keeps_nothing(tmp_path, server, control, level):
     )
     ended = run(code, tmp_path, environ={"VAST_LOG_LEVEL": level})
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
-    assert files(tmp_path) == []
+    (kept,) = files(tmp_path)
+    assert kept.startswith(".local/state/llmhost/market/pace-")
+    assert server.key not in (tmp_path / kept).read_text()
 
 
 def test_no_log_of_any_level_has_the_key(server, control, market, wish, order, caplog):

@@ -116,7 +116,10 @@ def test_an_instance_without_an_id_is_no_list(row):
         ([["LLMHOST_CLAIM"], "LLMHOST_CLAIM", None], None),
         ([["LLMHOST_CLAIM", None]], None),
         (None, None),
-        ("-e LLMHOST_CLAIM=mine", None),
+        ("-e LLMHOST_CLAIM=mine", "mine"),
+        ("-e A=1 -e LLMHOST_CLAIM='mine/1' -p 1:1", "mine/1"),
+        (["A=1", "LLMHOST_CLAIM=mine"], "mine"),
+        ("-e NOT_LLMHOST_CLAIM=yours", None),
     ],
 )
 def test_the_claim_is_found_in_every_shape(environment, claim):

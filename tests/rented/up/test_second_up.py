@@ -1,0 +1,46 @@
+"""A second `up` with other wishes: what holds from then on is said, and so is what cannot be changed of a machine that is rented."""
+
+from __future__ import annotations
+
+from tests.support.marketplace.server import MarketServer
+
+
+def warnings(stack, *args):
+    return stack.llmhost("--json", "up", "--backend", "rehearsal", "--yes", *args).expect().json["warnings"]
+
+
+def test_wishes_for_a_fleet_that_is_up(sandboxed: MarketServer, new_stack):
+    stack = new_stack(sandboxed)
+    stack.up_vast("--budget", "2", "--lease", "none")
+    dearest = ("--max-price", "0.01", "--region", "SE")
+    (told,) = warnings(stack, *dearest)
+    assert told.startswith("--max-price, --region: what is rented already stays as it is")
+    assert warnings(stack, *dearest) == []  # it is known by now
+
+    (told,) = warnings(stack, "--offer", "1")
+    assert "offer 1 is not rented" in told
+    assert "--count 2 --offer 1" in told
+
+    more = stack.llmhost("up", "--backend", "rehearsal", "--yes", "--budget", "5").expect()
+    assert "the budget is $5.00 from now on (it was $2.00)" in more.stderr
+    less = stack.llmhost("--json", "up", "--backend", "rehearsal", "--yes", "--budget", "0.000001").expect(3)
+    (error,) = less.json["errors"]
+    assert error["code"] == "budget_spent"
+    assert "llmhost down" in error["hint"]
+
+    assert stack.llmhost("--json", "extend", "0h").expect(2).json["errors"][0]["code"] == "bad_duration"
+    fleet = stack.status()["fleet"]
+    assert (fleet["budget_usd"], fleet["lease_ends_at"], fleet["nodes"][0]["state"]) == (5.0, None, "ready")
+    assert len(stack.billing()) == 1
+
+
+def test_another_card_goes_on_under_the_same_budget(sandboxed: MarketServer, new_stack):
+    stack = new_stack(sandboxed)
+    stack.up_vast("--budget", "2")
+    before = stack.status()["fleet"]["spent_usd"]
+    other = stack.up_vast("--gpu", "RTX_4090")
+    assert other["plan"]["action"] == "replace"
+    fleet = stack.status()["fleet"]
+    assert [node["gpu"] for node in fleet["nodes"]] == ["RTX 4090"]
+    assert fleet["budget_usd"] == 2.0
+    assert fleet["spent_usd"] > before + fleet["nodes"][0]["spent_usd"]  # the first one cost something until it went
