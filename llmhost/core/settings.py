@@ -23,6 +23,7 @@ from llmhost.core.settings_layers import Layer, LayerReader, environment_names, 
 Port = Field(default=None, ge=1, le=65535)
 DEFAULT_GATEWAY_PORT = 8001
 # Of a lease or an idle time: 90s, 30m, 4h, 2d; `none` and `off` say that there is no end.
+LENGTHS = ("lease", "idle")  # those of this form
 DURATION = r"^(none|off|[0-9]+(\.[0-9]+)?[smhd])$"
 # What even those commands must know that work under wrong settings.
 NEEDED = ("fleet",)
@@ -304,4 +305,6 @@ def _wrong_value(detail: dict[str, Any], layers: tuple[Layer, ...]) -> str:
     called = place if name in layers[0].values else f"{file_key(name)} from {place}"
     given = "" if name in SECRETS else f" (given: {detail['input']!r})"
     message = str(detail["msg"]).removeprefix("Input ").removeprefix("String ")
+    if name in LENGTHS:
+        message = "should be a length of time: 90s, 30m, 4h, 2d, 1.5h, or none"
     return f"{called} {message}{given}"

@@ -111,7 +111,7 @@ def survey(
     """
     progress, now = progress or SilentProgress(), now or datetime.now(UTC)
     wish, job = offer_wish(request, settings), job_of(request)
-    progress.phase("offers", f"look for {described(wish)} on {market.name}")
+    progress.phase("offers", f"looking for {described(wish)} on {market.name}")
     offers = _found(market, wish, settings)
     _refuse_too_big(request, wish, offers)
     wish, ranking, notes = _ranked(request, offers, wish, job, machines, now)

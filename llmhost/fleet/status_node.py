@@ -9,7 +9,7 @@ from llmhost.core.gpu import GpuFigures
 from llmhost.core.ledger import NodeRecord
 from llmhost.fleet.desired import DRAINING, INSTALLING, LEAVING, child_name, is_remote, phase_of
 from llmhost.fleet.observed import Observed
-from llmhost.fleet.status_rental import boot_reason, boot_state, money_of
+from llmhost.fleet.status_rental import boot_reason, boot_state, gone_reason, money_of
 
 # What a child of the supervisor is to the contract's enumeration of node states, before its own word is heard.
 _NODE_STATES = {
@@ -76,6 +76,8 @@ def _state(node: NodeRecord, part: dict[str, Any] | None, reading: dict[str, Any
     phase, rental = phase_of(node), seen.books.rental_of(node)
     if rental is not None and (phase == INSTALLING or rental.state == "destroying"):
         return boot_state(rental)
+    if rental is not None and not rental.is_open:
+        return "failed"
     if phase is not None:
         return _PHASES[phase]
     if is_remote(node):
@@ -125,6 +127,8 @@ def _reason(node: NodeRecord, part: dict[str, Any] | None, reading: dict[str, An
     rental = seen.books.rental_of(node)
     if rental is not None and (phase_of(node) == INSTALLING or rental.state == "destroying"):
         return boot_reason(rental, at_work=seen.at_work)
+    if rental is not None and not rental.is_open:
+        return gone_reason(rental)
     if phase_of(node) == INSTALLING:
         return GOES_ON if seen.at_work else _INTERRUPTED
     if phase_of(node) == LEAVING:

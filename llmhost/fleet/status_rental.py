@@ -20,12 +20,16 @@ ABANDONED = "its up was interrupted; it is ended soon"
 
 
 def money_of(rental: Rental | None, now: datetime) -> dict[str, Any]:
-    """`instance_id`, price and spend, and for how long it is rented (`uptime_s`); of a machine of one's own nothing and zero."""
+    """`instance_id`, price and spend, and for how long it is rented (`uptime_s`); of a machine of one's own nothing and zero.
+
+    What is over has a bill, and neither a number nor a price: a number here is one that bills.
+    """
     if rental is None:
         return {"instance_id": None, "price_usd_per_hour": 0.0, "spent_usd": 0.0}
+    there = rental.is_open
     return {
-        "instance_id": None if rental.instance_id is None else str(rental.instance_id),
-        "price_usd_per_hour": round(bill.price(rental), 6),
+        "instance_id": str(rental.instance_id) if there and rental.instance_id is not None else None,
+        "price_usd_per_hour": round(bill.price(rental), 6) if there else 0.0,
         "spent_usd": round(bill.spent(rental, now), 6),
         "uptime_s": round(bill.hours(rental, now) * bill.HOUR_S, 1),
     }
@@ -52,6 +56,11 @@ def rental_view(rental: Rental, now: datetime, *, at_work: bool) -> dict[str, An
         "restarts": None,
         "reason": boot_reason(rental, at_work=at_work),
     }
+
+
+def gone_reason(rental: Rental) -> str:
+    """Why a node whose machine is gone does not serve."""
+    return f"its machine is gone: {rental.why}" if rental.why else "its machine is gone"
 
 
 def boot_state(rental: Rental) -> str:

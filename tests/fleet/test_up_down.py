@@ -526,10 +526,12 @@ def test_down_of_another_fleet_leaves_this_one_alone(fleet):
 
 def test_a_damaged_ledger_is_an_error_that_keeps_it_and_down_stops_everything(fleet):
     Path(fleet.paths.ledger_file).write_bytes(b"damage" * 2000)
-    for call in (lambda: look(fleet), lambda: bring_up(fleet)):
-        with pytest.raises(LlmhostError) as failure:
-            call()
-        assert failure.value.code == "ledger_corrupt"
+    with pytest.raises(LlmhostError) as failure:
+        bring_up(fleet)
+    assert failure.value.code == "ledger_corrupt"
+    seen = status(fleet.settings(), fleet.paths, "default")
+    assert ([error["code"] for error in seen.errors], seen.exit_code) == (["ledger_corrupt"], 1)
+    assert seen.data["supervisor"]["state"] == "running"
     result = take_down(fleet)
     assert result.exit_code == 1
     assert result.errors[0]["code"] == "ledger_corrupt"

@@ -12,6 +12,7 @@ import pytest
 from llmhost.core.errors import AuthenticationNeeded, Unavailable
 from llmhost.core.ledger import Ledger
 from llmhost.core.rentals import Rental
+from llmhost.fleet.rented import claims
 from llmhost.fleet.rented.clock import Clock
 from llmhost.fleet.rented.ending import end
 from llmhost.fleet.rented.leave import Scope, end_rented
@@ -168,7 +169,23 @@ def test_whose_a_fresh_key_is_is_asked_before_anything_is_given_up(desk, memory)
     market = Asked()
     assert reconcile(later(replace(desk, market=market), 3600)).vanished == []
     assert market.calls.count("account") == 1
+    assert end([rental], replace(desk, market=market), "asked")[0].error.code == "other_account"
     assert desk.ledger.rentals.get(rental.label).is_open
+
+
+def test_a_market_that_does_not_say_whose_a_key_is_is_asked_once(desk, memory):
+    memory.account_id = "1"
+    rentals = [rent(a_deal(number), desk) for number in range(3)]
+
+    class Silent(MemoryMarket):
+        def account(self):
+            self.calls.append("account")
+            raise Unavailable("the marketplace does not answer.")
+
+    market = Silent()
+    found = reconcile(later(replace(desk, market=market), 3600))
+    assert len(found.vanished) == len(rentals)
+    assert market.calls.count("account") == 1
 
 
 def test_a_colleagues_key_that_lists_the_machine_ends_it(desk, memory):
@@ -323,6 +340,35 @@ def test_a_row_that_is_closed_between_two_looks_is_what_it_says(desk, memory):
     rentals = desk.ledger.rentals
     rentals.__class__ = Racing
     assert desk.move(rental, "ready").state == "gone"
+
+
+def test_two_who_settle_at_once_put_one_machine_on_the_row(desk, memory):
+    """Their lists differ, as pages get lost: each machine is known to the ledger in the end."""
+    row = attempt(desk, "unknown")
+    first, second = memory.foreign(row.label), memory.foreign(row.label)
+    desk.ledger.rentals.move(row.label, "rented", instance_id=first)
+    listed = {each.id: each for each in memory.instances()}
+    for found in ([listed[second]], [listed[first], listed[second]], [listed[first]]):
+        kept, seconds = claims.adopt(row, found, desk)
+        assert kept.instance_id == first
+        assert {each.instance_id for each in seconds} == {each.id for each in found} - {first}
+    end_everything(desk)
+    assert memory.billing() == set()
+
+
+def test_a_second_machine_that_two_write_down_at_once_has_one_row(desk, memory):
+    row = attempt(desk, "unknown")
+    number = memory.foreign(row.label)
+    rentals = desk.ledger.rentals
+
+    class Racing(type(rentals)):
+        def add(self, rental):
+            super().add(rental)
+            super().add(rental)
+
+    rentals.__class__ = Racing
+    (instance,) = memory.instances()
+    assert claims.remember_second(row, instance, desk).instance_id == number
 
 
 # ── secrets ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 
 from llmhost.core.errors import LlmhostError
 from llmhost.core.guard_files import ACTIVE, CONTACT, GUARD
+from llmhost.core.rentals import Terms
+from llmhost.fleet.extend import guard_command
+from llmhost.fleet.rented.budget import lease_end
 from llmhost.fleet.visit import Visits
 
 # Where there is a guard; `-c`, because it makes its files itself.
@@ -25,6 +28,16 @@ LONGEST_S = 60.0
 def every_s(contact_s: float, idle_s: float | None) -> float:
     """How often a sign is due for guards with this patience."""
     return min(contact_s / PARTS, LONGEST_S, *(() if idle_s is None else (idle_s / PARTS,)))
+
+
+def tell_lease(visits: Visits, given: Terms, now: Terms | None) -> None:
+    """Machines that were given an end when they were rented, and another since (`extend`), learn the new one."""
+    if now is None or now.lease_ends_at == given.lease_ends_at:
+        return
+    command = guard_command(lease_end(now))
+    for session in [one for one in list(visits.open) if one.alive]:
+        with contextlib.suppress(LlmhostError):
+            session.run(command, timeout_s=SIGN_S)
 
 
 @contextlib.contextmanager

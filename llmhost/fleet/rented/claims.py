@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from llmhost.core.errors import LlmhostError
 from llmhost.core.rentals import Rental, RentalState
 from llmhost.fleet.rented.desk import RentDesk
 from llmhost.fleet.rented.ownership import known_by, label_of_row, ours, parse, row_of_second
@@ -31,13 +32,24 @@ def adopt(
     It is billed since the attempt, as nobody knows better.
     """
     first, *rest = found
-    seconds = [remember_second(rental, instance, desk) for instance in rest]
-    since = rental.rented_at or rental.created_at
-    kept = desk.move(rental, state, instance_id=first.id, rented_at=since, **priced(rental, first))
-    if not kept.is_open:
-        # Somebody else closed the row meanwhile; the machine must not be without one.
+    known = desk.ledger.rentals.get(rental.label)
+    mine = known.instance_id if known is not None else None
+    seconds = [remember_second(rental, instance, desk) for instance in rest if instance.id != mine]
+    kept = _adopted(rental, first, desk, state)
+    if not kept.is_open or kept.instance_id != first.id:
+        # Somebody else closed the row meanwhile, or put another machine on it; this one must not be without one.
         seconds.append(remember_second(rental, first, desk))
     return kept, seconds
+
+
+def _adopted(rental: Rental, instance: Instance, desk: RentDesk, state: RentalState) -> Rental:
+    """The row with this machine; as it is, when it has another one by now."""
+    since = rental.rented_at or rental.created_at
+    with desk.ledger.transaction():
+        now = desk.ledger.rentals.get(rental.label)
+        if now is not None and now.instance_id not in (None, instance.id):
+            return now
+        return desk.move(rental, state, instance_id=instance.id, rented_at=since, **priced(rental, instance))
 
 
 def priced(rental: Rental, instance: Instance) -> dict[str, float]:
@@ -52,7 +64,13 @@ def remember_second(rental: Rental, instance: Instance, desk: RentDesk) -> Renta
     kept = desk.ledger.rentals.get(second.label)  # there already, after a crash
     if kept is not None:
         return kept
-    desk.ledger.rentals.add(second)
+    try:
+        desk.ledger.rentals.add(second)
+    except LlmhostError:
+        kept = desk.ledger.rentals.get(second.label)
+        if kept is None:
+            raise
+        return kept  # somebody else was faster
     return second
 
 

@@ -12,6 +12,7 @@ from llmhost.core.progress import Progress, SilentProgress
 from llmhost.core.rentals import NEXT, Rental, RentalState
 from llmhost.fleet.rented.clock import Clock
 from llmhost.fleet.rented.interrupts import current
+from llmhost.fleet.rented.payer import ACCOUNT, Payer, differs
 from llmhost.fleet.rented.timing import RentTiming
 from llmhost.providers.market import Instance, Market
 
@@ -26,6 +27,7 @@ class RentDesk:
     timing: RentTiming = field(default_factory=RentTiming)
     progress: Progress = field(default_factory=SilentProgress)
     clock: Clock = field(default_factory=Clock)
+    payer: Payer = field(default_factory=Payer)
 
     def now(self) -> datetime:
         return self.clock.now()
@@ -61,6 +63,10 @@ class RentDesk:
     def age_s(self, since: str | None) -> float:
         """Seconds since a time of the ledger; 0 for one of the future, a clock having been set."""
         return max(0.0, self._since(since))
+
+    def is_anothers(self, rental: Rental) -> bool:
+        """Whether another account pays for it than that of the key at hand, whose lists say nothing of it then."""
+        return ACCOUNT in rental.terms and differs(rental, self.payer.of(self.market))
 
     def lag_left_s(self, rental: Rental) -> float:
         """How long the market's list may still lag behind an attempt whose maker may be dead.

@@ -10,7 +10,7 @@ from llmhost.core.rentals import Rental
 from llmhost.fleet.rented import claims
 from llmhost.fleet.rented.desk import RentDesk, once_each
 from llmhost.fleet.rented.farewell import Farewell
-from llmhost.fleet.rented.payer import is_anothers, not_ours_to_see
+from llmhost.fleet.rented.payer import not_ours_to_see
 from llmhost.providers.market import Instance
 
 # Codes of what a key may not do; what StillBilling is then told with.
@@ -42,7 +42,7 @@ def end(rentals: Sequence[Rental], desk: RentDesk, why: str) -> list[Ended]:
     deadline = desk.clock.monotonic() + desk.timing.end_patience_s
     trouble: LlmhostError | None = None
     refusals = 0
-    if any(is_anothers(one.rental, desk.market) for one in work if not one.gone):
+    if any(desk.is_anothers(one.rental) for one in work if not one.gone):
         trouble = _look(work, desk)  # one that is listed is no other account's, whatever name that goes by
     while any(not farewell.gone for farewell in work):
         _push(work, deadline, desk)

@@ -10,7 +10,6 @@ from llmhost.core.rentals import Rental, RentalState
 from llmhost.fleet.rented import claims
 from llmhost.fleet.rented.bill import spent
 from llmhost.fleet.rented.desk import RentDesk
-from llmhost.fleet.rented.payer import is_anothers
 from llmhost.providers.market import Instance
 
 # Lists without it that prove that it is gone (vast facts §4.2 step 8).
@@ -98,7 +97,7 @@ class Farewell:
         needed = ANSWERS if self.rental.instance_id is not None else max(ANSWERS, desk.timing.settle_answers)
         if self.clean < needed or (not self.seen and asked_at < self.not_before):
             return
-        self.anothers = not self.seen and is_anothers(self.rental, desk.market)
+        self.anothers = not self.seen and desk.is_anothers(self.rental)
         if self.anothers:
             return
         self.gone = True

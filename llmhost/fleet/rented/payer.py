@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import dataclass
+
 from llmhost.core.errors import AuthenticationNeeded, LlmhostError
 from llmhost.core.rentals import Rental
 from llmhost.providers.market import Market
@@ -15,16 +18,25 @@ def terms_of(market: Market) -> dict[str, str]:
     return {} if market.account_id is None else {ACCOUNT: market.account_id}
 
 
-def is_anothers(rental: Rental, market: Market) -> bool:
-    """Whether the key at hand is that of another account than the one that pays. Where nobody says so it is the same."""
+@dataclass(slots=True)
+class Payer:
+    """Whose the key at hand is, asked once at most: a market that does not say it is not asked for each machine."""
+
+    asked: bool = False
+
+    def of(self, market: Market) -> str | None:
+        """The market's id of the account; None = nobody says."""
+        if market.account_id is None and not self.asked:
+            self.asked = True
+            with contextlib.suppress(LlmhostError):
+                return market.account().id
+        return market.account_id
+
+
+def differs(rental: Rental, account: str | None) -> bool:
+    """Whether another account pays for it. Where nobody says so it is the same."""
     payer = rental.terms.get(ACCOUNT)
-    if payer is None:
-        return False
-    try:
-        mine = market.account_id or market.account().id
-    except LlmhostError:
-        return False
-    return mine is not None and mine != payer
+    return payer is not None and account is not None and account != payer
 
 
 def not_ours_to_see(rental: Rental) -> AuthenticationNeeded:

@@ -12,7 +12,7 @@ from llmhost.fleet.rented.desk import RentDesk, once_each
 from llmhost.fleet.rented.ending import end
 from llmhost.fleet.rented.farewell import ANSWERS
 from llmhost.fleet.rented.ownership import Label, known_by, label_of_row, ours, parse
-from llmhost.fleet.rented.payer import is_anothers, not_ours_to_see, terms_of
+from llmhost.fleet.rented.payer import differs, not_ours_to_see, terms_of
 from llmhost.fleet.rented.settle import settle_all
 from llmhost.providers.market import Instance
 
@@ -60,7 +60,7 @@ def reconcile(desk: RentDesk, *, at_work: bool = False, patience_s: float | None
     _pays_from_now_on(desk, instances)
     vanished = _vanished(desk, instances)
     rows = desk.ledger.rentals.all()
-    _complain_of_the_key(desk, rows)
+    _complain_of_the_key(desk, rows, instances)
     sorter = _Sorter(desk.installation, rows, over, at_work)
     sorted_out = [(each, *sorter.place(each)) for each in instances]
     return Reconciled(
@@ -117,13 +117,16 @@ def _pays_from_now_on(desk: RentDesk, instances: list[Instance]) -> None:
     """A key that lists a machine is good for it, though the market says another name with it (a colleague's key, say)."""
     listed = {instance.id for instance in instances}
     for row in desk.ledger.rentals.all(open_only=True):
-        if row.instance_id in listed and is_anothers(row, desk.market):
+        if row.instance_id in listed and differs(row, desk.market.account_id):
             desk.move(row, row.state, terms={**row.terms, **terms_of(desk.market)})
 
 
-def _complain_of_the_key(desk: RentDesk, rows: list[Rental]) -> None:
+def _complain_of_the_key(desk: RentDesk, rows: list[Rental], instances: list[Instance]) -> None:
     """What another account pays for goes on billing as far as anybody knows: `status` says why."""
-    unseen = next((row for row in rows if row.is_open and is_anothers(row, desk.market)), None)
+    listed = {instance.id for instance in instances}
+    unseen = next(
+        (row for row in rows if row.is_open and row.instance_id not in listed and desk.is_anothers(row)), None
+    )
     if unseen is not None:
         known = desk.ledger.rentals.inventory()
         desk.ledger.rentals.put_inventory(replace(known, trouble=not_ours_to_see(unseen).message))
@@ -132,7 +135,7 @@ def _complain_of_the_key(desk: RentDesk, rows: list[Rental]) -> None:
 def _is_lost(row: Rental, instances: list[Instance], desk: RentDesk) -> bool:
     if desk.apart_s(row.rented_at or row.created_at) <= desk.timing.settle_s:
         return False
-    return all(row.instance_id != instance.id for instance in instances) and not is_anothers(row, desk.market)
+    return all(row.instance_id != instance.id for instance in instances) and not desk.is_anothers(row)
 
 
 def _gone(row: Rental, desk: RentDesk) -> Rental:

@@ -10,7 +10,6 @@ from llmhost.core.rentals import Rental
 from llmhost.fleet.rented import claims
 from llmhost.fleet.rented.desk import RentDesk, once_each
 from llmhost.fleet.rented.ending import end
-from llmhost.fleet.rented.payer import is_anothers
 from llmhost.providers.market import Instance
 
 NOTHING = "nothing was rented"
@@ -51,7 +50,7 @@ def settle_all(rentals: Sequence[Rental], desk: RentDesk, *, just_now: bool = Fa
     questions = [_Question(one, started + (window if just_now else desk.lag_left_s(one))) for one in rentals]
     results = {rental.label: Settled(rental) for rental in rentals}
     refusals = 0
-    while open_ones := [one for one in questions if not one.done and not is_anothers(one.rental, desk.market)]:
+    while open_ones := [one for one in questions if not one.done and not desk.is_anothers(one.rental)]:
         asked_at = desk.clock.monotonic()
         instances, forbidden = _ask(desk)
         refusals = refusals + 1 if forbidden else 0
@@ -86,7 +85,7 @@ def _answer(question: _Question, instances: list[Instance], asked_at: float, res
     found = claims.hits(question.rental, instances, desk.ledger.rentals.all())
     if found:
         result.rental, seconds = claims.adopt(question.rental, found, desk)
-        result.instance = found[0]
+        result.instance = next((each for each in found if each.id == result.rental.instance_id), None)
         question.done = True
         _end_seconds(seconds, desk)
         return

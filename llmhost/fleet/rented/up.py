@@ -23,8 +23,9 @@ from llmhost.fleet.desired import DRAINING, SUPERVISOR, in_phase
 from llmhost.fleet.installation import installation_id, remember_renting
 from llmhost.fleet.node_progress import Board
 from llmhost.fleet.readiness import Wait, prove, ready_deadline
+from llmhost.fleet.rented import agreement
 from llmhost.fleet.rented.access_key import ready_key
-from llmhost.fleet.rented.awake import every_s, kept_awake
+from llmhost.fleet.rented.awake import every_s, kept_awake, tell_lease
 from llmhost.fleet.rented.books import RENTAL
 from llmhost.fleet.rented.change import Changing
 from llmhost.fleet.rented.crew import bring_up
@@ -36,7 +37,6 @@ from llmhost.fleet.rented.ownership import label_of_row, parse
 from llmhost.fleet.rented.plan import RentedPlan
 from llmhost.fleet.rented.timing import RentTiming
 from llmhost.fleet.rented.watchtower import Watchtower
-from llmhost.fleet.rented.wishes import begun_now, changes_of_money, going_on
 from llmhost.fleet.rented.work import Pool, Site, fill
 from llmhost.fleet.status import status
 from llmhost.fleet.succession import replaced
@@ -87,7 +87,7 @@ class _Work:
 
     def carry_out(self) -> _Outcome:
         self._end_leftovers()
-        terms = self._agree()
+        terms, new_money = self._agree()
         records = self._rent(terms) if self.plan.seats else []
         records += self.changing.make(self.plan.changed) if self.plan.changed else []
         did = self._hold(records)
@@ -97,7 +97,7 @@ class _Work:
         proof = self._serve(ids, changed) if self.plan.tunnel else None
         self._mark_ready([*records, *(one.node for one in self.plan.kept)])
         if not changed:
-            self.progress.note("already up as asked for: nothing changed")
+            self.progress.note(f"already up as asked for: nothing {'else ' if new_money else ''}changed")
         return _Outcome(did, changed, proof, [*self.plan.warnings, *self._without_tunnel(records)])
 
     def _end_leftovers(self) -> None:
@@ -107,20 +107,12 @@ class _Work:
             self.progress.phase("destroy", f"ending {names}, which serves nobody")
             self._end(self.plan.leftovers, "it served nobody")
 
-    def _agree(self) -> Terms:
-        """Write down what holds of lease, budget and idle time, before anything is rented under it."""
-        rentals, plan = self.desk.ledger.rentals, self.plan
-        with self.desk.ledger.transaction():
-            there = rentals.terms(plan.fleet) if rentals.all(plan.fleet, open_only=True) else None
-            terms = plan.terms if there is None else going_on(plan.terms, there)
-            if plan.seats and not plan.kept:
-                terms = begun_now(terms, plan.wish, time.time(), anew=there is None)
-            elif there is not None:
-                terms = replace(terms, lease_ends_at=there.lease_ends_at)  # which `extend` may have moved meanwhile
-            rentals.put_terms(terms)
-        for change in changes_of_money(there, terms):
+    def _agree(self) -> tuple[Terms, bool]:
+        """The terms that hold from now on, and whether the budget is another one."""
+        terms, changes = agreement.agree(self.desk.ledger, self.plan)
+        for change in changes:
             self.progress.note(change)
-        return terms
+        return terms, bool(changes)
 
     def _rent(self, terms: Terms) -> list[NodeRecord]:
         """Every seat at once. One that fails ends all: what was asked for is all of it."""
@@ -136,9 +128,11 @@ class _Work:
             kept_awake(visits, pause_s),
         ):
             site = self._site(terms, visits, stop)
-            return bring_up(
+            records = bring_up(
                 seats, lambda pair: fill(*pair, site, board.node(pair[0].node_id)), stop, interrupts, visits.close
             )
+            tell_lease(visits, terms, desk.ledger.rentals.terms(plan.fleet))
+            return records
 
     def _site(self, terms: Terms, visits: Visits, stop: threading.Event) -> Site:
         from llmhost.providers.vast.key import find_key
@@ -217,18 +211,21 @@ class _Work:
     @contextlib.contextmanager
     def ended_on_failure(self) -> Iterator[None]:
         """Whatever ends the block early, nothing of what it rented bills. Raises StillBilling where that is not sure."""
+        before = self.desk.ledger.rentals.terms(self.plan.fleet)
         try:
             yield
         except BaseException as why:
             if not isinstance(why, Interrupted) or why.code != UNSETTLED:
-                self._undo(why)
+                try:
+                    self._undo(why)
+                finally:
+                    agreement.take_back(self.desk.ledger, self.plan, before)
                 self.changing.undo()
             raise
 
     def _undo(self, why: BaseException) -> None:
         mine = self._rented_here()
         if not mine:
-            self._forget_terms()
             return
         self.progress.phase("destroy", f"ending what was rented: {', '.join(one.node_id for one in mine)}")
         try:
@@ -237,7 +234,6 @@ class _Work:
             self._end(mine, code, silent=isinstance(why, StillBilling), again=again)
         except StillBilling as billing:
             raise billing if isinstance(why, StillBilling) else _beside(billing, why) from why
-        self._forget_terms()
         if isinstance(why, StillBilling):
             raise Unavailable(
                 f"{why.message} By now it is known: nothing of it bills.", hint="llmhost up", code=why.code
@@ -252,11 +248,6 @@ class _Work:
             if label is not None and label.node_uuid in uuids:
                 found.append(rental)
         return found
-
-    def _forget_terms(self) -> None:
-        rentals = self.desk.ledger.rentals
-        if not rentals.all(self.plan.fleet, open_only=True):
-            rentals.forget_terms(self.plan.fleet)
 
     def _end(self, rentals: Sequence[Rental], why: str, *, silent: bool = False, again: bool = False) -> None:
         """Raises StillBilling, with everything that may bill.

@@ -33,6 +33,7 @@ class Seen:
         name = self._name(query)
         with self._lock, held(self._path(name), FILE_BYTES) as file:
             at, rows = self._here.get(name, (0.0, [])) if file is None else _entry(file.read())
+        self._tidy()
         return rows if 0 <= time.time() - at < self._fresh_s else None
 
     def keep(self, query: dict[str, Any], rows: Rows, at: float) -> None:
@@ -44,7 +45,6 @@ class Seen:
                 self._here = dict(sorted(self._here.items(), key=lambda each: each[1][0])[-MOST:])
             else:
                 file.write({"at": at, "rows": rows})
-        self._tidy()
 
     def forget(self) -> None:
         """Something was ordered: the next look must not show what is gone."""

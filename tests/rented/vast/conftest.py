@@ -45,11 +45,11 @@ def state(tmp_path_factory):
 
 @pytest.fixture
 def opened(server, state):
-    """A function: the VastMarket under further settings."""
+    """A function: the VastMarket under further settings, `elsewhere` with a memory of its own."""
 
-    def opened(**settings):
+    def opened(elsewhere=None, **settings):
         usual = {"vast_api_key": server.key, "vast_url": server.url, "vast_pace": PACE, "vast_read_timeout_s": 10}
-        return open_market(Settings(**usual | settings), {"XDG_STATE_HOME": str(state)})
+        return open_market(Settings(**usual | settings), {"XDG_STATE_HOME": str(elsewhere or state)})
 
     return opened
 
