@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from llmhost.bootstrap import packages
 from llmhost.bootstrap.machine import Machine
 from llmhost.bootstrap.platforms import Platform, pip_platforms
 from llmhost.core.errors import LlmhostError, Unavailable
+from llmhost.supervisor.environment import clean_environment
 
 LOCK = "node-requirements.lock"
 DOWNLOAD_S = 600.0
@@ -27,11 +29,23 @@ def fetch(machine: Machine, lock_text: str, folder: Path) -> list[Path]:
     wheels = folder / "wheels"
     argv = [*pip_command(), *download_arguments(machine, lock, wheels)]
     done = subprocess.run(
-        argv, capture_output=True, text=True, timeout=DOWNLOAD_S, stdin=subprocess.DEVNULL, cwd=folder, check=False
+        argv,
+        capture_output=True,
+        text=True,
+        timeout=DOWNLOAD_S,
+        stdin=subprocess.DEVNULL,
+        cwd=folder,
+        check=False,
+        env=_environment(),
     )
     if done.returncode != 0:
         raise _failed(machine, done.stdout + done.stderr)
     return sorted(wheels.glob("*.whl"))
+
+
+def _environment() -> dict[str, str]:
+    """What is passed on to everything, and pip's own settings."""
+    return clean_environment(os.environ) | {name: text for name, text in os.environ.items() if name.startswith("PIP_")}
 
 
 def _wanted_of(lock_text: str, machine: Machine) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import threading
@@ -47,10 +48,17 @@ def _numbers(texts: Any) -> list[int]:
 def read_gpu() -> GpuFigures | None:
     """Ask `nvidia-smi` now; None without it, or when it does not answer."""
     try:
-        shown = subprocess.run([PROGRAM, *QUERY], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        shown = subprocess.run(
+            [PROGRAM, *QUERY], capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=_environment()
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return parse(shown.stdout) if shown.returncode == 0 else None
+
+
+def _environment() -> dict[str, str]:
+    """What the program needs to find itself; nothing of which could be a secret."""
+    return {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
 
 
 class GpuWatch:

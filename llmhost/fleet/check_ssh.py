@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ from llmhost.core.errors import LlmhostError
 from llmhost.core.paths import Paths
 from llmhost.fleet.check import Check, failed, ok, warn
 from llmhost.ssh.identity import KEY_NAME, check_identity
+from llmhost.supervisor.environment import clean_environment
 
 if TYPE_CHECKING:
     from llmhost.core.settings import Settings
@@ -26,7 +28,14 @@ def check_ssh_program() -> Check:
             "ssh", "no ssh on PATH: links take the built-in transport, which is slower", "install OpenSSH's client"
         )
     try:
-        shown = subprocess.run([program, "-V"], capture_output=True, text=True, timeout=VERSION_S, check=False)
+        shown = subprocess.run(
+            [program, "-V"],
+            capture_output=True,
+            text=True,
+            timeout=VERSION_S,
+            check=False,
+            env=clean_environment(os.environ),
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return failed("ssh", f"{program} cannot be run: {error}", f"{program} -V")
     return ok("ssh", f"{shown.stderr.strip().partition(',')[0] or 'version unknown'} ({program})")

@@ -16,7 +16,8 @@ from llmhost.fleet.commit import Change, Desk, gateway_token, send
 from llmhost.fleet.desired import SSH, SUPERVISOR, VAST, serving
 from llmhost.fleet.links import pins_of
 from llmhost.fleet.rented.books import RENTAL
-from llmhost.fleet.rented.leave import Parting, Scope, end_rented, ended_row, in_spite_of, must_ask
+from llmhost.fleet.rented.leave import Scope, end_rented, must_ask
+from llmhost.fleet.rented.parting import Parting, ended_row, in_spite_of
 from llmhost.fleet.rented.rescue import Rescued, readable
 from llmhost.fleet.retire import Departure, after_dismissal, dismiss, drain, left_behind, take_away
 from llmhost.fleet.stopping import not_stopped, stop_all
@@ -94,10 +95,11 @@ def _without_ledger(
         parting = end_rented([], ending.scope, settings, paths, progress, "down")
     result = Result(_data(list(parting.destroyed), list(parting.still_billing)))
     unwritten = parting.unwritten if parting.destroyed else None
-    behind = [
-        in_spite_of(trouble, parting, paths, asked=not ending.nodes) for trouble in [damage or unwritten] if trouble
-    ]
-    _complain(result, [*parting.errors, *not_stopped(left), *stuck, *behind])
+    errors = [*parting.errors, *not_stopped(left), *stuck]
+    trouble = damage or unwritten
+    if trouble:
+        errors.append(in_spite_of(trouble, parting, paths, whole=not errors, asked=not ending.nodes))
+    _complain(result, errors)
     return result
 
 
@@ -236,7 +238,7 @@ class _Work:
         self.stuck = []
         trouble = self.books.trouble or parting.unwritten
         if trouble and rows:
-            self.troubles.insert(0, in_spite_of(trouble, parting, self.paths))
+            self.troubles.insert(0, in_spite_of(trouble, parting, self.paths, whole=not errors))
         elif trouble:
             result.warnings.append(trouble.message)
         _complain(result, [*errors, *self.troubles[:1]])

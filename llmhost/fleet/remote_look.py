@@ -49,7 +49,7 @@ def make_remote_plan(
     _provider, provider_source = which_provider(request, settings, nodes)
     found = places(_host_wish(request, settings), nodes, fleet, installation_id(paths))
     port, port_source = port_of(request, settings, gateway)
-    _check_port(port, gateway)
+    check_port(port, gateway)
     plans = _looked_at(found, request, settings, visits, progress, undo)
     refuse_mixture(plans)
     sources = wish_of(request, settings, _pattern(nodes))[1]
@@ -116,7 +116,7 @@ def _fresh(place: Place, paths: Paths, undo: contextlib.ExitStack) -> Place:
     return place
 
 
-def _check_port(port: GatewayRecord, gateway: GatewayRecord | None) -> None:
+def check_port(port: GatewayRecord, gateway: GatewayRecord | None) -> None:
     """A port that was asked for by name and is taken must fail before anything is changed. Raises LlmhostError (`port_in_use`)."""
     if port.explicit and (gateway is None or gateway.port != port.port):
         bind(Listen(port.port, explicit=True)).close()

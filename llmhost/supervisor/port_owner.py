@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmhost.supervisor.environment import clean_environment
+
 _LISTEN = "0A"  # the state column of /proc/net/tcp
 
 
@@ -41,7 +43,8 @@ def _inodes(port: int) -> Iterator[str]:
 def _from_lsof(port: int) -> str | None:
     argv = ["lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc"]
     try:
-        shown = subprocess.run(argv, capture_output=True, text=True, timeout=2, check=False).stdout
+        env = clean_environment(os.environ)
+        shown = subprocess.run(argv, capture_output=True, text=True, timeout=2, check=False, env=env).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
     fields = {line[0]: line[1:] for line in shown.splitlines() if line}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmhost.core import secrets
-from llmhost.core.errors import AuthenticationNeeded, Interrupted, LlmhostError, StillBilling
+from llmhost.core.errors import AuthenticationNeeded, Interrupted, LlmhostError
 from llmhost.core.ledger import Ledger
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
@@ -16,9 +16,19 @@ from llmhost.core.rentals import Rental
 from llmhost.fleet.installation import forget_renting
 from llmhost.fleet.rented import bill
 from llmhost.fleet.rented.desk import RentDesk
-from llmhost.fleet.rented.ending import CONSOLE, KEY_TROUBLES
 from llmhost.fleet.rented.ownership import label_of_row, parse
-from llmhost.fleet.rented.rescue import DAMAGED, Rescued, at_hand, is_lost
+from llmhost.fleet.rented.parting import (
+    KEY_HINT,
+    Parting,
+    billing_row,
+    ended_row,
+    no_id,
+    shown,
+    still_billing,
+    untouched,
+    was_bought,
+)
+from llmhost.fleet.rented.rescue import Rescued, at_hand, is_lost
 from llmhost.fleet.rented.timing import RentTiming
 
 if TYPE_CHECKING:
@@ -30,7 +40,6 @@ if TYPE_CHECKING:
 SILENT_PART = 1 / 6
 # What was begun earlier is gone on with for so long before everything else is told to end.
 FIRST_LOOK_S = 15.0
-KEY_HINT = "Give the account's key, and try again: VAST_API_KEY=… llmhost down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +60,6 @@ class Scope:
 
     def _has_fleet(self, fleet: str) -> bool:
         return self.everything or fleet == self.fleet
-
-
-@dataclass(frozen=True, slots=True)
-class Parting:
-    """What became of it. `destroyed` and `still_billing` are as the contract's; `open` are the rentals that may still bill.
-
-    `unwritten` = why the ledger does not have it. `nothing_of_ours` = no ledger knew what was rented, and the market listed nothing of this
-    installation for as long as its list may lag behind.
-    """
-
-    destroyed: tuple[dict[str, Any], ...] = ()
-    still_billing: tuple[dict[str, Any], ...] = ()
-    errors: tuple[LlmhostError, ...] = ()
-    open: tuple[Rental, ...] = ()
-    warnings: tuple[str, ...] = ()
-    unwritten: LlmhostError | None = None
-    nothing_of_ours: bool = False
 
 
 def must_ask(ledger: Ledger | None, scope: Scope, settings: Settings, paths: Paths) -> bool:
@@ -110,9 +102,9 @@ def end_rented(
     try:
         market = open_market(settings)
     except AuthenticationNeeded as error:
-        return _untouched(rentals, LlmhostError(error.message, hint=KEY_HINT, code=error.code))
+        return untouched(rentals, LlmhostError(error.message, hint=KEY_HINT, code=error.code))
     if installation is None:
-        return Parting(errors=(_nobody(),))
+        return Parting(errors=(no_id(),))
     with at_hand(paths, rentals) if books is None else contextlib.nullcontext(books) as found:
         desk = RentDesk(market, found.ledger, installation, RentTiming.of(settings), progress)
         parting = _Ending(desk, scope, why, found.complete).carry_out(rentals)
@@ -137,7 +129,7 @@ class _Ending:
             orphans, found, trouble = self._reconciled()
             there = [rental for rental in self._now(rentals) if rental.is_open]
             if isinstance(trouble, AuthenticationNeeded) and trouble.code != "no_permission":
-                return _untouched(there, trouble)
+                return untouched(there, trouble)
             self._say([*there, *orphans])
             ended = end([*there, *orphans], self._patience(trouble), self.why)
             nothing = False
@@ -194,7 +186,7 @@ class _Ending:
         return [self.desk.ledger.rentals.get(rental.label) or rental for rental in rentals]
 
     def _say(self, rentals: Sequence[Rental]) -> None:
-        names = [_shown(one) for one in rentals]
+        names = [shown(one) for one in rentals]
         if names:
             self.desk.progress.phase("destroy", f"ending {', '.join(names)}, until the market lists it no more")
 
@@ -202,7 +194,7 @@ class _Ending:
         labels = {one.rental.label for one in ended}
         # one that reconciling found to be gone already
         before = [rental for rental in self._now(asked) if rental.label not in labels and not rental.is_open]
-        destroyed = [self._row(one.rental, verified=one.verified) for one in ended if _was_bought(one.rental)]
+        destroyed = [self._row(one.rental, verified=one.verified) for one in ended if was_bought(one.rental)]
         destroyed += [self._row(one, verified=True) for one in before if one.instance_id is not None]
         left = [one for one in ended if not one.verified]
         still = tuple(one.rental for one in left)
@@ -217,108 +209,6 @@ class _Ending:
             "spent_usd": round(bill.spent(rental, now), 6),
             "hours": round(bill.hours(rental, now), 4),
         }
-
-
-def _was_bought(rental: Rental) -> bool:
-    return rental.is_open or rental.instance_id is not None
-
-
-def ended_row(node_id: str, rental: Rental | None, *, verified: bool) -> dict[str, Any]:
-    """One of the contract's `destroyed`, with its price and what was left on its machine (nothing, of a rented one)."""
-    number = rental.instance_id if rental else None
-    return {
-        "id": node_id,
-        "instance_id": None if number is None else str(number),
-        "spent_usd": (rental.spent_usd or 0.0) if rental else 0.0,
-        "hours": None,
-        "price_usd_per_hour": bill.price(rental) if rental else 0.0,
-        "gpu": rental.gpu if rental else None,
-        "label": rental.label if rental else None,
-        "verified": verified,
-        "kept": [],
-    }
-
-
-def billing_row(rental: Rental) -> dict[str, Any]:
-    """One of the contract's `still_billing`."""
-    return {
-        "instance_id": None if rental.instance_id is None else str(rental.instance_id),
-        "label": rental.label,
-        "price_usd_per_hour": bill.price(rental),
-        "node": rental.node_id,
-    }
-
-
-def still_billing(rentals: Sequence[Rental], why: LlmhostError | None, hint: str = "llmhost down") -> StillBilling:
-    """What may bill, by its id and price, and why it could not be ended. Where the reason tells a way out, that one comes first."""
-    shown = ", ".join(map(_shown, rentals))
-    reason = f": {why.message}" if why is not None else "."
-    way_out = why.hint if why is not None and why.hint and _is_of_the_key(why) else hint
-    price = sum(map(bill.price, rentals))
-    return StillBilling(
-        f"{shown} may still bill (${price:.3f} an hour){reason}",
-        hint=way_out if "llmhost down" in way_out else f"{way_out.rstrip('.')}. Then: llmhost down",
-        code=why.code if why is not None and why.code else None,
-    )
-
-
-def _is_of_the_key(why: LlmhostError) -> bool:
-    return isinstance(why, AuthenticationNeeded) or why.code in KEY_TROUBLES
-
-
-def _shown(rental: Rental) -> str:
-    if rental.instance_id is None:
-        return f"what was rented for {rental.node_id}, label {rental.label},"
-    return f"instance {rental.instance_id} ({rental.node_id})"
-
-
-def _untouched(rentals: Sequence[Rental], why: LlmhostError) -> Parting:
-    """Nobody could be asked."""
-    still = tuple(rental for rental in rentals if rental.is_open)
-    error = (
-        still_billing(still, AuthenticationNeeded(why.message, hint=why.hint, code=why.code))
-        if still
-        else _nobody_knows(why)
-    )
-    return Parting(
-        tuple(ended_row(one.node_id, one, verified=False) for one in still),
-        tuple(map(billing_row, still)),
-        (error,),
-        still,
-    )
-
-
-def in_spite_of(trouble: LlmhostError, parting: Parting, paths: Paths, *, asked: bool = True) -> LlmhostError:
-    """The ledger's trouble, with what was done all the same: what may still bill is in errors of its own.
-
-    `asked` = whether what is rented was meant.
-    """
-    gone = [row["instance_id"] for row in parting.destroyed if row["verified"] and row["instance_id"]]
-    done = f" Destroyed, and verified: instance {', '.join(gone)}." if gone else ""
-    file = paths.ledger_file
-    if not asked:
-        said, hint = "What runs here was stopped; what is rented was left as it is.", "End all of it: llmhost down"
-    elif trouble.code == DAMAGED:
-        said, hint = "The file is kept.", f"Keep it aside: mv {file} {file}.damaged"
-    else:
-        said, hint = "That could not be written down, so status still shows what there was.", trouble.hint
-    if asked:
-        said = f"{'What could be ended' if parting.errors else 'The fleet'} was ended all the same.{done} {said}"
-    return LlmhostError(f"{trouble.message} {said}", hint=hint, code=trouble.code)
-
-
-def _nobody_knows(why: LlmhostError) -> AuthenticationNeeded:
-    message = f"nobody knows whether something of this installation bills: {why.message}"
-    return AuthenticationNeeded(message, hint=why.hint or KEY_HINT, code=why.code)
-
-
-def _nobody() -> StillBilling:
-    """Something was rented from here, and neither a ledger nor our own id says what."""
-    return StillBilling(
-        "nobody knows whether something of this installation bills: its ledger is lost, and so is its id.",
-        hint=f"See in the console what bills, and destroy it there: {CONSOLE}",
-        code="rent_unsettled",
-    )
 
 
 def _installation(rentals: Sequence[Rental], paths: Paths) -> str | None:

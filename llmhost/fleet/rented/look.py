@@ -26,10 +26,11 @@ from llmhost.fleet.plan import (
     refuse_second_fleet,
     which_provider,
 )
+from llmhost.fleet.remote_look import check_port
 from llmhost.fleet.rented.books import RENTAL
 from llmhost.fleet.rented.change import Change, change_for
-from llmhost.fleet.rented.leave import still_billing
 from llmhost.fleet.rented.order import order_for
+from llmhost.fleet.rented.parting import still_billing
 from llmhost.fleet.rented.plan import Kept, Money, RentedPlan, Seat, action_of, check_budget, check_credit
 from llmhost.fleet.rented.request import RentWish
 from llmhost.fleet.rented.seen import Seen, glance, look
@@ -99,6 +100,8 @@ class _Maker:
         found = self._survey(wish, terms, now) if seats else None
         choice = _choice(wish, found, kept, changed)
         port, port_source = port_of(self.request, self.settings, self.seen.gateway)
+        if self.request.tunnel:
+            check_port(port, self.seen.gateway)  # not when a machine has been rented and set up for it
         changes = changes_of(self.seen.gateway, port, self.paths) if self.seen.nodes else ()
         plan = RentedPlan(
             fleet=self.fleet,

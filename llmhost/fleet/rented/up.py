@@ -32,8 +32,9 @@ from llmhost.fleet.rented.crew import bring_up
 from llmhost.fleet.rented.desk import RentDesk
 from llmhost.fleet.rented.ending import end
 from llmhost.fleet.rented.interrupts import deferred
-from llmhost.fleet.rented.leave import SILENT_PART, still_billing
+from llmhost.fleet.rented.leave import SILENT_PART
 from llmhost.fleet.rented.ownership import label_of_row, parse
+from llmhost.fleet.rented.parting import still_billing
 from llmhost.fleet.rented.plan import RentedPlan
 from llmhost.fleet.rented.timing import RentTiming
 from llmhost.fleet.rented.watchtower import Watchtower

@@ -1,7 +1,7 @@
-"""A program that has imported llmhost once, and forks a process for each command line: a real one, that can be killed, without the start-up.
+"""A program that has imported llmhost once, and forks a process for each command line: a real one, without the start-up.
 
-One JSON object a line on standard input: `argv`, `env` (all of it), `cwd`, `out` and `err` (files), `largest` (bytes that a file may have,
-or null). It answers with `started PID`, and `ended PID STATUS` when that one is over (a negative status is the signal).
+One JSON object a line on standard input: `argv`, `env` (all of it), `cwd`, `out` and `err` (files), `largest` (bytes that a file
+may have, or null). It answers with `started PID`, and `ended PID STATUS` when that one is over (a negative status is the signal).
 """
 
 from __future__ import annotations

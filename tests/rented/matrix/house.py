@@ -1,4 +1,4 @@
-"""An installation that rents, its commands, and the one thing that must hold: what the market bills is what `status` knows, and `down` ends it."""
+"""An installation that rents, its commands, and what must hold: what the market bills is what `status` knows, and `down` ends it."""
 
 from __future__ import annotations
 

@@ -72,7 +72,8 @@ class Commands:
         self._running: dict[int, Running] = {}
         self._started: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._waiting: queue.SimpleQueue[Running] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         self._started.get(timeout=START_S)
         return self
 
@@ -80,6 +81,9 @@ class Commands:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(30)
+        self._listener.join(30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def start(self, argv: tuple[str, ...], env: dict[str, str], folder: Path, largest: int | None = None) -> Running:
         """Begin `llmhost ARGV`; what it says is kept in `folder`, where it runs."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from tests.rented.matrix.house import PATIENT, error_of
@@ -38,7 +40,7 @@ def test_one_after_another(paper, new_house):
     assert [one.alive for one in made] == [False, False, False]
     assert len({one.offer.fields["machine_id"] for one in made}) == 3
     # never two at once
-    assert all(one.destroyed_at <= other.created for one, other in zip(made, made[1:], strict=False))
+    assert all(one.destroyed_at <= other.created for one, other in itertools.pairwise(made))
 
 
 @pytest.mark.parametrize(

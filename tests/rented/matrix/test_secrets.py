@@ -7,6 +7,8 @@ import json
 import threading
 from pathlib import Path
 
+import httpx
+
 from llmhost.core.ledger import Ledger
 from tests.rented.matrix.house import PATIENT, ledger_of
 
@@ -71,11 +73,18 @@ def test_no_secret_appears_anywhere(sandboxed, new_house):
             (node,) = ledger.nodes()
         secrets = {"account": sandboxed.key, "redis": REDIS, "gateway": house.token, "node": node.token}
         said.append(house.run("status", "--refresh"))
-        for more in ((), ("--source", "onstart"), ("--source", "instance"), ("--source", "gateway"), ("--source", "watch")):
+        for more in (
+            (),
+            ("--source", "onstart"),
+            ("--source", "instance"),
+            ("--source", "gateway"),
+            ("--source", "watch"),
+        ):
             said.append(house.run("logs", *(("n1",) if more[1:] != ("gateway",) else ()), *more))
         said += [house.run("cost"), house.run("offers"), house.run("doctor"), house.run("config", "show")]
-        with house.client() as client:
-            client.post("/v1/messages", json={"max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]})
+        url = said[1].json["data"]["gateway"]["url"]
+        body = {"max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]}
+        httpx.post(f"{url}/v1/messages", json=body, headers={"x-api-key": house.token}, timeout=30).raise_for_status()
         machine = instance.machine
         there = {name: holding(machine.folder, secret) for name, secret in secrets.items()}
         printed = machine.output()

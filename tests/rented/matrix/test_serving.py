@@ -49,7 +49,9 @@ def test_one_vanishes_and_one_has_another_host_key(sandboxed, new_house):
     house.control.hurt(second, "ok")
     house.assert_known()
     again = house.up("--count", "2")
-    assert again.exit_code in (0, 7), again.stdout  # the one with the other key is no reason to lose the new one, nor to trust it
+    assert again.exit_code in (0, 7), (
+        again.stdout
+    )  # the one with the other key is no reason to lose the new one, nor to trust it
     house.assert_nothing_leaks()
 
 

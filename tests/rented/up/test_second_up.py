@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from tests.support.marketplace.server import MarketServer
 
 
@@ -32,3 +34,13 @@ def test_wishes_for_a_fleet_that_is_up(sandboxed: MarketServer, new_stack):
     fleet = stack.status()["fleet"]
     assert (fleet["budget_usd"], fleet["lease_ends_at"], fleet["nodes"][0]["state"]) == (5.0, None, "ready")
     assert len(stack.billing()) == 1
+
+
+def test_a_port_that_is_taken_fails_before_anything_is_rented(paper: MarketServer, new_stack):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = new_stack(paper).llmhost("--json", "up", "--backend", "rehearsal", "--yes", "--port", port).expect(1)
+    assert done.json["errors"][0]["code"] == "port_in_use"
+    assert paper.control.requests("create") == []
