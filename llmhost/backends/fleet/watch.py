@@ -146,7 +146,9 @@ class NodeWatch:
         backend = status["backend"]
         state: HealthState = "ok" if status["ready"] else backend["state"] if backend["state"] != "ok" else "starting"
         self.model = _plausible(ModelInfo(**{k: v for k, v in model.items() if k in known})) if model else self.model
-        if model or not self.models:  # one whose main model is being loaded anew lists none, but has the others all the same
+        if (
+            model or not self.models
+        ):  # one whose main model is being loaded anew lists none, but has the others all the same
             self.models = _others(status.get("models"), self.model)
         self._time_the_load(state)
         if self.lost is not None and state == "ok":
