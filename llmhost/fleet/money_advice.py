@@ -11,6 +11,7 @@ from llmhost.fleet.desired import WATCH, serving
 from llmhost.fleet.observed import Observed
 from llmhost.fleet.rented import bill, budget
 from llmhost.fleet.rented.alerts import Alert
+from llmhost.fleet.rented.inventory_view import at_rest, paired
 from llmhost.fleet.rented.memory import Memory
 from llmhost.fleet.rented.reconcile import VANISHED
 from llmhost.fleet.rented.vanished import ALL as GONE_BY_ITSELF
@@ -35,7 +36,7 @@ def money_advice(fleet: str, data: dict[str, Any], seen: Observed) -> list[dict[
     books = seen.books
     found = [*_orphans(data["fleet"]["orphans"]), *_unsettled(seen), *_unwatched(seen)]
     found += [*_budget(books.standing(fleet)), *_soon(fleet, seen), *_dearer(books.standing(fleet).open)]
-    found += [*_gone(fleet, seen), *_silent_market(seen)]
+    found += [*_at_rest(fleet, seen), *_gone(fleet, seen), *_silent_market(seen)]
     return found
 
 
@@ -101,6 +102,15 @@ def _dearer(rentals: list[Rental]) -> Iterator[dict[str, str]]:
         if now > rental.price_usd_per_hour:
             text = f"{rental.node_id} costs ${now:.3f}/h now; ${rental.price_usd_per_hour:.3f}/h was agreed."
             yield _entry("price", text, f"{DOWN} {rental.node_id}")
+
+
+def _at_rest(fleet: str, seen: Observed) -> Iterator[dict[str, str]]:
+    """Machines that served, and do not run now: no link can bring them back, and their disks bill."""
+    for rental, instance in paired(seen.books.inventory, seen.books.standing(fleet).open):
+        state = at_rest(instance)
+        if state is not None and rental.state == "ready":
+            text = f"The market says that the machine of {rental.node_id} is {state}. It may come back; for another one, end it first."
+            yield _entry("machine_at_rest", text, f"{DOWN} {rental.node_id}")
 
 
 def _gone(fleet: str, seen: Observed) -> Iterator[dict[str, str]]:

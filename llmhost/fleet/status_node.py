@@ -138,7 +138,8 @@ def _reason(node: NodeRecord, part: dict[str, Any] | None, reading: dict[str, An
     if part["state"] == "up" and not reading.get("ready"):
         return (reading.get("backend") or {}).get("detail") or None
     reason: str | None = part.get("reason_text") or part["reason"]
-    return reason
+    resting = seen.books.at_rest(node) if part["state"] != "up" else None
+    return f"the market says that its machine is {resting}" if resting else reason
 
 
 def _host(node: NodeRecord) -> str | None:

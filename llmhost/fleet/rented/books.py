@@ -13,6 +13,7 @@ from llmhost.core.paths import Paths
 from llmhost.core.rentals import Inventory, Rental, Terms
 from llmhost.fleet.rented import memory
 from llmhost.fleet.rented.budget import Standing, standing
+from llmhost.fleet.rented.inventory_view import at_rest, paired
 
 RENTAL = "rental"  # in a node's spec: the label of the machine it is on
 
@@ -40,6 +41,11 @@ class Books:
         """The machine a node is on; None for one that is not rented."""
         label = node.spec.get(RENTAL)
         return next((rental for rental in self.rentals if rental.label == label), None) if label else None
+
+    def at_rest(self, node: NodeRecord) -> str | None:
+        """What the market said last of a node's machine that does not run; None = it runs, or nothing is known."""
+        rental = self.rental_of(node)
+        return next((at_rest(row) for _rental, row in paired(self.inventory, [rental] if rental else [])), None)
 
     def without_node(self, fleet: str, nodes: list[NodeRecord]) -> list[Rental]:
         """What a fleet has rented, and no node is on it: not yet, not any more, or nobody knows."""

@@ -63,6 +63,13 @@ def paired(inventory: Inventory, rentals: Iterable[Rental]) -> Iterator[tuple[Re
             yield rental, rows[rental.instance_id]
 
 
+def at_rest(instance: Instance) -> str | None:
+    """What the market says of a machine that should be running and is not (vast facts §2.1); None = it runs, or nothing is said."""
+    if "stopped" in (instance.current, instance.intended, instance.next):
+        return "stopped by the market or its host"
+    return None if instance.actual in (None, "running") else str(instance.actual)
+
+
 def ends_at(instance: Instance) -> datetime | None:
     """When its host takes it back."""
     return None if instance.ends_at is None else datetime.fromtimestamp(instance.ends_at, UTC)

@@ -271,3 +271,13 @@ def test_a_node_whose_machine_is_gone_leaves_with_the_next_look(rented, llmhost)
     assert answer["data"]["fleet"]["nodes"] == []
     assert [warning for warning in answer["warnings"] if warning.startswith("n1 is gone")], answer["warnings"]
     assert llmhost("cost")[1]["data"]["nodes"]
+
+
+def test_a_machine_that_does_not_run_is_no_broken_link(rented, llmhost):
+    rental = rented.rent()
+    rented.control.settle()
+    rented.control.status(rental.instance_id, actual_status="offline")
+    data = llmhost("status --refresh")[1]["data"]
+    (said,) = [one for one in data["advice"] if one["code"] == "machine_at_rest"]
+    assert "n1 is offline" in said["text"]
+    assert said["command"] == "llmhost down n1"
