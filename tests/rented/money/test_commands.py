@@ -275,6 +275,7 @@ def test_a_node_whose_machine_is_gone_leaves_with_the_next_look(rented, llmhost)
 
 def test_a_machine_that_does_not_run_is_no_broken_link(rented, llmhost):
     rental = rented.rent()
+    rented.control.advance(600.0)
     rented.control.settle()
     rented.control.status(rental.instance_id, actual_status="offline")
     data = llmhost("status --refresh")[1]["data"]
