@@ -151,7 +151,7 @@ def test_no_sequence_of_commands_leaks(commands, bundles):
     run_state_machine_as_test(
         Commanding,
         settings=settings(
-            max_examples=8,
+            max_examples=6,
             stateful_step_count=10,
             derandomize=True,
             database=None,
