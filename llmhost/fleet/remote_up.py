@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llmhost.bootstrap.install import Installed
 from llmhost.core.errors import LlmhostError
@@ -15,14 +14,13 @@ from llmhost.core.ledger import Ledger, NodeRecord
 from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.result import Result
-from llmhost.fleet.commit import Desk, any_change, gateway_token, hold, undone_on_failure
-from llmhost.fleet.desired import DRAINING, SUPERVISOR, in_phase, phase_of
+from llmhost.fleet.commit import Desk, any_change, gateway_token, undone_on_failure
+from llmhost.fleet.desired import SUPERVISOR, phase_of
+from llmhost.fleet.into_service import Outcome, result_of, serve, want
 from llmhost.fleet.node_progress import Board
-from llmhost.fleet.readiness import Wait, prove, ready_deadline
 from llmhost.fleet.remote_node import announced, install, put_back, record_of
 from llmhost.fleet.remote_plan import NodePlan, RemotePlan
 from llmhost.fleet.retire import left_behind, take_away
-from llmhost.fleet.status import status
 from llmhost.fleet.succession import replaced
 from llmhost.fleet.together import all_or_raise, at_once
 from llmhost.fleet.visit import Visits
@@ -51,19 +49,11 @@ def up_remote(plan: RemotePlan, settings: Settings, paths: Paths, visits: Visits
             outcome = work.carry_out()
         # from here on nothing is undone: it serves
         let_go = replaced(desk, plan.leaving, progress)
-        result = work.result(outcome)
+        result = result_of(desk, plan, outcome)
         let_go.into(result)
         if started_here and not plan.tunnel and not ledger.rentals.all(open_only=True):
             end_supervisor(client)  # nothing runs here before `llmhost tunnel`
         return result
-
-
-@dataclass(slots=True)
-class _Outcome:
-    did: dict[str, Any]
-    changed: bool
-    proof: dict[str, Any] | None
-    warnings: list[str]
 
 
 @dataclass(slots=True)
@@ -74,22 +64,22 @@ class _Work:
     progress: Progress
     _touched: list[NodeRecord] = field(default_factory=list)
 
-    def carry_out(self) -> _Outcome:
+    def carry_out(self) -> Outcome:
         announced_as = self._announce()
         installed = self._install(announced_as)
         records = [
             record_of(node, announced_as[node.place.node_id], one, self.desk.paths)
             for node, one in zip(self.plan.nodes, installed, strict=True)
         ]
-        did = self._hold(records)
+        did = want(self.desk, self.plan, records)
         proof = None
         changed = any(one.changed for one in installed) or any_change(did) or bool(self.plan.leaving)
         if self.plan.tunnel:
-            proof = self._serve([record.id for record in records], changed)
+            proof = serve(self.desk, [record.id for record in records], self.progress, changed=changed)
         if not changed:
             self.progress.note("already up as asked for: nothing changed")
         warnings = [*self.plan.warnings, *(note for one in installed for note in one.notes)]
-        return _Outcome(did, changed, proof, warnings)
+        return Outcome(did, changed, proof, warnings)
 
     def _announce(self) -> dict[str, NodeRecord]:
         """Write down which nodes are about to come, so that a crash from here on can be cleaned up after."""
@@ -109,42 +99,6 @@ class _Work:
             return install(node, record.token, self.desk.settings, board.node(record.id))
 
         return all_or_raise(at_once(self.plan.nodes, one, self.visits.close))
-
-    def _hold(self, records: list[NodeRecord]) -> dict[str, Any]:
-        ids = {record.id for record in records}
-
-        def change(nodes: list[NodeRecord]) -> list[NodeRecord]:
-            others = [node for node in nodes if node.id not in ids]
-            return [*(in_phase(node, DRAINING) if node.id in self.plan.leaving else node for node in others), *records]
-
-        if self.plan.tunnel:
-            return hold(self.desk, change, self.plan.gateway)
-        with self.desk.ledger.transaction():
-            self.desk.ledger.set_nodes(change(self.desk.ledger.nodes()))
-            self.desk.ledger.put_gateway(self.plan.gateway)
-        return {}
-
-    def _serve(self, ids: list[str], changed: bool) -> dict[str, Any] | None:
-        deadline = ready_deadline(self.desk.settings)
-        self.progress.phase("ready", "waiting until every node answers through its link")
-        gateway = Wait(self.desk.client, self.desk.paths, self.progress, ids, deadline).until_ready()
-        if not changed:
-            return None
-        self.progress.phase("prove", "asking one real question")
-        return prove(gateway["port"], self.desk.token, deadline - time.monotonic())
-
-    def result(self, outcome: _Outcome) -> Result:
-        """What `up` answers."""
-        seen = status(self.desk.settings, self.desk.paths, self.plan.fleet).data
-        data = {
-            "plan": self.plan.as_dict(),
-            "nodes": seen["fleet"]["nodes"],
-            "gateway": seen["gateway"],
-            "changed": outcome.changed,
-            "did": {name: outcome.did.get(name, []) for name in ("started", "replaced", "kept", "removed")},
-            "proof": outcome.proof,
-        }
-        return Result(data, warnings=list(dict.fromkeys(outcome.warnings)))
 
     @contextlib.contextmanager
     def undone_over_there(self) -> Iterator[None]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llmhost.core.errors import Interrupted, LlmhostError, StillBilling, Unavailable
 from llmhost.core.ledger import Ledger, NodeRecord
@@ -18,11 +17,11 @@ from llmhost.core.paths import Paths
 from llmhost.core.progress import Progress
 from llmhost.core.rentals import Rental, Terms
 from llmhost.core.result import Result
-from llmhost.fleet.commit import Desk, any_change, gateway_token, hold, send, undone_on_failure
-from llmhost.fleet.desired import DRAINING, SUPERVISOR, in_phase
+from llmhost.fleet.commit import Desk, any_change, gateway_token, send, undone_on_failure
+from llmhost.fleet.desired import SUPERVISOR
 from llmhost.fleet.installation import installation_id, remember_renting
+from llmhost.fleet.into_service import Outcome, result_of, serve, want
 from llmhost.fleet.node_progress import Board
-from llmhost.fleet.readiness import Wait, prove, ready_deadline
 from llmhost.fleet.rented import agreement
 from llmhost.fleet.rented.access_key import ready_key
 from llmhost.fleet.rented.awake import every_s, kept_awake, tell_lease
@@ -39,7 +38,6 @@ from llmhost.fleet.rented.plan import RentedPlan
 from llmhost.fleet.rented.timing import RentTiming
 from llmhost.fleet.rented.watchtower import Watchtower
 from llmhost.fleet.rented.work import Pool, Site, fill
-from llmhost.fleet.status import status
 from llmhost.fleet.succession import replaced
 from llmhost.fleet.visit import Visits
 from llmhost.providers.market import Market
@@ -65,17 +63,9 @@ def up_rented(plan: RentedPlan, settings: Settings, paths: Paths, market: Market
             outcome = work.carry_out()
         # from here on nothing is undone: it serves
         let_go = replaced(desk, plan.leaving, progress)
-        result = work.result(outcome)
+        result = result_of(desk, plan, outcome)
         let_go.into(result)
         return result
-
-
-@dataclass(slots=True)
-class _Outcome:
-    did: dict[str, Any]
-    changed: bool
-    proof: dict[str, Any] | None
-    warnings: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +76,20 @@ class _Work:
     progress: Progress
     changing: Changing
 
-    def carry_out(self) -> _Outcome:
+    def carry_out(self) -> Outcome:
         self._end_leftovers()
         terms, new_money = self._agree()
         records = self._rent(terms) if self.plan.seats else []
         records += self.changing.make(self.plan.changed) if self.plan.changed else []
-        did = self._hold(records)
+        did = want(self.desk, self.plan, records, self.plan.lost)
         changed = bool(records) or bool(self.plan.leaving) or any_change(did)
         # one that is there already and has a trouble of its own must not cost us the new ones
         ids = [record.id for record in records] or [one.node.id for one in self.plan.kept]
-        proof = self._serve(ids, changed) if self.plan.tunnel else None
+        proof = serve(self.desk, ids, self.progress, changed=changed) if self.plan.tunnel else None
         self._mark_ready([*records, *(one.node for one in self.plan.kept)])
         if not changed:
             self.progress.note(f"already up as asked for: nothing {'else ' if new_money else ''}changed")
-        return _Outcome(did, changed, proof, [*self.plan.warnings, *self._without_tunnel(records)])
+        return Outcome(did, changed, proof, [*self.plan.warnings, *self._without_tunnel(records)])
 
     def _end_leftovers(self) -> None:
         """What an earlier `up` or `down` left must not bill beside the new. Raises StillBilling."""
@@ -157,30 +147,6 @@ class _Work:
     def _tell_interrupted(self) -> None:
         self.progress.note("interrupted: what was rented is ended first; interrupt again to leave it as it is")
 
-    def _hold(self, records: list[NodeRecord]) -> dict[str, Any]:
-        ids = {record.id for record in records}
-        gone = {*ids, *self.plan.lost}
-
-        def change(nodes: list[NodeRecord]) -> list[NodeRecord]:
-            others = [node for node in nodes if node.id not in gone]
-            return [*(in_phase(node, DRAINING) if node.id in self.plan.leaving else node for node in others), *records]
-
-        if self.plan.tunnel:
-            return hold(self.desk, change, self.plan.gateway)
-        with self.desk.ledger.transaction():
-            self.desk.ledger.set_nodes(change(self.desk.ledger.nodes()))
-            self.desk.ledger.put_gateway(self.plan.gateway)
-        return {}
-
-    def _serve(self, ids: list[str], changed: bool) -> dict[str, Any] | None:
-        deadline = ready_deadline(self.desk.settings)
-        self.progress.phase("ready", "waiting until every node answers through its link")
-        gateway = Wait(self.desk.client, self.desk.paths, self.progress, ids, deadline).until_ready()
-        if not changed:
-            return None
-        self.progress.phase("prove", "asking one real question")
-        return prove(gateway["port"], self.desk.token, deadline - time.monotonic())
-
     def _mark_ready(self, nodes: Sequence[NodeRecord]) -> None:
         rentals = self.desk.ledger.rentals
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -195,19 +161,6 @@ class _Work:
         least_s = min(self.desk.settings.vast_contact_s, self.plan.terms.idle_s or math.inf)
         minutes = max(1.0, least_s / 60)
         return [f"without a link the machines end themselves after {minutes:.0f} minutes; to open one: llmhost tunnel"]
-
-    def result(self, outcome: _Outcome) -> Result:
-        """What `up` answers."""
-        seen = status(self.desk.settings, self.desk.paths, self.plan.fleet).data
-        data = {
-            "plan": self.plan.as_dict(),
-            "nodes": seen["fleet"]["nodes"],
-            "gateway": seen["gateway"],
-            "changed": outcome.changed,
-            "did": {name: outcome.did.get(name, []) for name in ("started", "replaced", "kept", "removed")},
-            "proof": outcome.proof,
-        }
-        return Result(data, warnings=list(dict.fromkeys(outcome.warnings)))
 
     @contextlib.contextmanager
     def ended_on_failure(self) -> Iterator[None]:
