@@ -32,7 +32,8 @@ class Pool:
         connector: aiohttp.BaseConnector = (
             aiohttp.UnixConnector(socket, limit=0, keepalive_timeout=POOL_IDLE_S)
             if socket
-            else aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_IDLE_S)
+            # Names as the system has them (hosts files, mDNS): with aiodns installed, which vastai brings, aiohttp would ask DNS by itself.
+            else aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_IDLE_S, resolver=aiohttp.ThreadedResolver())
         )
         self.session = aiohttp.ClientSession(
             connector=connector,
