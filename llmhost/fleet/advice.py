@@ -7,7 +7,7 @@ from typing import Any
 
 from llmhost.core.ledger import NodeRecord
 from llmhost.fleet.desired import VAST, is_remote
-from llmhost.fleet.status_node import GOES_ON
+from llmhost.fleet.status_node import AT_REST, GOES_ON
 from llmhost.providers.base import COMFORTABLE_CONTEXT, DEFAULT_CONTEXT
 from llmhost.providers.local import PULL_COMMAND
 
@@ -81,6 +81,8 @@ def _about_remote(node: dict[str, Any]) -> Iterator[dict[str, str]]:
     """A node over SSH: what helps depends on why its link is not up."""
     id, link, state = node["id"], node["tunnel"], node["state"]
     why = (node["reason"] or link["state"] or "no reason is known").rstrip(".")
+    if why.startswith(AT_REST):
+        return  # no link brings it back; what helps is told with the money (money_advice)
     if state in ("installing", "destroying"):
         remedy = {"installing": "llmhost up", "destroying": f"llmhost down {id}"}[state]
         yield _entry(f"node_{state}", f"Node {id} is {state}: {why}.", WATCH if why == GOES_ON else remedy)

@@ -29,6 +29,7 @@ _PROXY_OVER_LINK = {"up": "ok", "degraded": "failed"}
 _TUNNEL = ("state", "transport", "local", "rtt_ms", "reconnects", "since", "reason", "next_try_at")
 _MORE_TUNNEL = ("reason_text", "attempts", "last_ok_at")
 GOES_ON = "it is being set up just now"
+AT_REST = "the market says that its machine is "
 _INTERRUPTED = "its installation was interrupted"
 
 
@@ -139,7 +140,7 @@ def _reason(node: NodeRecord, part: dict[str, Any] | None, reading: dict[str, An
         return (reading.get("backend") or {}).get("detail") or None
     reason: str | None = part.get("reason_text") or part["reason"]
     resting = seen.books.at_rest(node) if part["state"] != "up" else None
-    return f"the market says that its machine is {resting}" if resting else reason
+    return AT_REST + resting if resting else reason
 
 
 def _host(node: NodeRecord) -> str | None:

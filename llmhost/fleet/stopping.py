@@ -35,8 +35,11 @@ def not_stopped(left: list[int]) -> list[LlmhostError]:
 
 
 def _clean(paths: Paths) -> list[int]:
-    """After a supervisor that was killed: wait for its children, then remove its lock file and sockets, which nobody uses then."""
-    if not paths.supervisor_lock.exists():
+    """After a supervisor that was killed: wait for its children, then remove its lock file and sockets, which nobody uses then.
+
+    One that stopped in order may leave a socket, too: of a link that was about to come up when it was told to.
+    """
+    if not paths.supervisor_lock.exists() and not any(paths.runtime_dir.glob("*.sock")):
         return []
     try:
         descriptor = lock.try_lock(paths.supervisor_lock)

@@ -57,7 +57,7 @@ def test_the_table_explains_prices_and_rejections(llmhost):
     assert "others do not do" in out
     assert "too unreliable: one has a reliability of" in out
     assert "llmhost up" in out
-    assert "look for RTX 4090" in err
+    assert "looking for RTX 4090" in err
 
 
 def test_all_shows_why_each_of_the_others_does_not_do(server, llmhost):
