@@ -10,7 +10,7 @@ from llmhost.core.errors import UsageError
 from llmhost.core.gpu import read_gpu
 from llmhost.core.ledger import GatewayRecord, Ledger, NodeRecord
 from llmhost.core.paths import Paths
-from llmhost.fleet.desired import LOCAL, SSH, phase_of, server_changes, server_settings
+from llmhost.fleet.desired import LOCAL, SSH, VAST, phase_of, server_changes, server_settings
 from llmhost.fleet.hosts import HostWish, free_ids
 from llmhost.providers.base import BackendChoice, BackendName, BackendWish, Offer
 from llmhost.providers.local import LocalProvider
@@ -30,7 +30,8 @@ Action = Literal["create", "replace", "replace_gateway", "keep"]
 class UpRequest:
     """What was asked of `up`. None = whatever the settings say.
 
-    `hosts` are for ssh, `tunnel` (whether links and gateway are wanted) for all other machines, `count` and `offer_id` for rented ones.
+    `hosts` are for ssh, `tunnel` (whether links and gateway are wanted) for all other machines, `count` and `offer_id` for rented ones;
+    `rents` = something was asked for that only rented ones have.
     """
 
     provider: str | None = None
@@ -43,6 +44,7 @@ class UpRequest:
     tunnel: bool = True
     count: int | None = None
     offer_id: int | None = None
+    rents: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ def which_provider(request: UpRequest, settings: Settings, nodes: list[NodeRecor
     provider, source = request.provider or settings.provider, source_of("provider", request.provider, settings)
     if source == "default" and request.hosts.hosts:
         return SSH, "the hosts that were named"
+    if source == "default" and request.rents:
+        return VAST, "the options for rented machines"
     if nodes and source == "default":
         return newest(nodes).provider, INHERITED
     if source == "default" and settings.hosts:

@@ -121,8 +121,10 @@ def run(
     )
     named = settings.backend if backend else None
     wish = HostWish(tuple(hosts or ()), identity, transport)
-    request = UpRequest(provider, None, named, model, context, port, wish, not no_tunnel, count, offer)
-    return _on(session, settings, request, rents | {"offer": offer}, dry_run)
+    rents |= {"offer": offer}
+    some = any(value is not None for value in rents.values())
+    request = UpRequest(provider, None, named, model, context, port, wish, not no_tunnel, count, offer, some)
+    return _on(session, settings, request, rents, dry_run)
 
 
 def _on(session: Session, settings: Settings, request: UpRequest, rents: dict[str, Any], dry_run: bool) -> Result:
@@ -135,7 +137,11 @@ def _on(session: Session, settings: Settings, request: UpRequest, rents: dict[st
     if where == VAST:
         _refuse(ssh, OVER_SSH, "llmhost up --provider ssh --host user@host:port")
         return _rented(session, settings, request, dry_run)
-    _refuse({_option(name): value for name, value in rents.items()}, "that is for rented machines.", "llmhost up")
+    _refuse(
+        {_option(name): value for name, value in rents.items()},
+        "that is for rented machines.",
+        "llmhost up --provider vast",
+    )
     if where == SSH:
         return _remote(session, settings, request, dry_run)
     more = {"--transport": request.hosts.transport, "--no-tunnel": not request.tunnel}

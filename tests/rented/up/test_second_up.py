@@ -44,3 +44,12 @@ def test_a_port_that_is_taken_fails_before_anything_is_rented(paper: MarketServe
         done = new_stack(paper).llmhost("--json", "up", "--backend", "rehearsal", "--yes", "--port", port).expect(1)
     assert done.json["errors"][0]["code"] == "port_in_use"
     assert paper.control.requests("create") == []
+
+
+def test_asking_for_a_card_rents_although_a_fleet_is_up_here(paper: MarketServer, new_stack):
+    stack = new_stack(paper)
+    stack.up("--backend", "rehearsal")
+    plan = stack.json("up", "--gpu", "RTX_4090", "--dry-run")["plan"]
+    assert (plan["provider"], plan["backend"], plan["leaving"]) == ("vast", "ollama", ["n1"])
+    assert plan["sources"]["provider"] == "the options for rented machines"
+    assert plan["price_usd_per_hour"] > 0
