@@ -41,8 +41,8 @@ def orphans(inventory: Inventory, rentals: Iterable[Rental], installation: str |
 
     `installation` None = we have no id yet, so that nothing can be ours.
     """
-    open_ones = [rental for rental in rentals if rental.is_open]
-    strays = [one for one in instances(inventory) if not any(_is(one, rental) for rental in open_ones)]
+    known = [rental for rental in rentals if rental.is_open or _ended_since(rental, inventory)]
+    strays = [one for one in instances(inventory) if not any(_is(one, rental) for rental in known)]
     found = [_orphan(one, is_ours=bool(installation) and ours(one, str(installation)) is not None) for one in strays]
     return sorted(found, key=lambda one: not one["ours"])
 
@@ -80,6 +80,13 @@ def _is(instance: Instance, rental: Rental) -> bool:
     if rental.instance_id is not None:
         return instance.id == rental.instance_id
     return known_by(instance, label_of_row(rental.label))
+
+
+def _ended_since(rental: Rental, inventory: Inventory) -> bool:
+    """Whether its end was verified after the list was made, which still has it."""
+    if rental.state != "gone" or rental.ended_at is None or inventory.fetched_at is None:
+        return False
+    return moment(rental.ended_at) >= moment(inventory.fetched_at)
 
 
 def _orphan(instance: Instance, *, is_ours: bool) -> dict[str, Any]:

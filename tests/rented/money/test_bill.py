@@ -308,3 +308,11 @@ def test_what_an_alert_command_is_told():
     alert = Alert("budget", "default", "It costs.", {"percent": 50, "budget_usd": None})
     told = {"LLMHOST_ALERT_KIND": "budget", "LLMHOST_ALERT_FLEET": "default", "LLMHOST_ALERT_TEXT": "It costs."}
     assert alert.environment() == {**told, "LLMHOST_ALERT_PERCENT": "50"}
+
+
+def test_a_list_that_is_older_than_the_end_makes_no_orphan():
+    ended = rental(state="gone", ended_at=ago(minutes=1))
+    row = Instance(ended.instance_id or 0, label=ended.label).as_dict()
+    for age, names in (({"minutes": 2}, []), ({"seconds": 1}, [str(ended.instance_id)])):
+        listed = Inventory(ago(**age), (row,))
+        assert [one["instance_id"] for one in inventory_view.orphans(listed, [ended], MINE)] == names
